@@ -1,0 +1,138 @@
+"""The nouns that scheduler, cache and executor share: a request's progress, a step's plan.
+
+A request moves: waiting -> prefilling -> decoding -> finished, and from any of these back to
+waiting when it is retracted. Its K and V live in slots. Who owns the slot of each position:
+
+    [0, tree_len) the radix tree, under `node`'s lock   [tree_len, num_computed) the request
+    [num_computed, num_tokens) nobody yet
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ramify.lang.errors import ErrorInfo
+from ramify.lang.protocol import FinishReason, LogprobOptions, Sampling, TokenLogprob
+
+if TYPE_CHECKING:
+    from ramify.runtime.cache.radix_tree import RadixNode
+
+
+class TokenRequest(NamedTuple):
+    """What the front sends the worker: one sequence to prefill and decode, already tokens."""
+
+    rid: str
+    index: int  # which of the request's n sequences
+    token_ids: tuple[int, ...]
+    sampling: Sampling  # seed is set; n is 1; text stops stay with the front
+    logprobs: LogprobOptions
+    eos_token_ids: tuple[int, ...]
+    priority: int = 0
+    deadline: float | None = None  # time.monotonic() at which it ends with deadline_exceeded
+    namespace: str = ""
+    group: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One sequence in the scheduler. Identity matters: two requests are never equal."""
+
+    spec: TokenRequest
+    arrival: float  # time.monotonic() of acceptance
+    token_ids: list[int]  # prompt, then output: what is or will be computed
+    num_prompt: int  # tokens the caller sent; token_ids[num_prompt:] is the output
+    slots: np.ndarray  # [capacity] int32: slot of each position below num_computed
+    num_computed: int = 0  # positions whose K and V are written, or planned to be
+    tree_len: int = 0  # positions whose slots the radix tree owns
+    node: "RadixNode | None" = None  # deepest locked node; None while waiting
+    num_cached: int | None = None  # prompt tokens not computed, fixed at first admission
+    first_planned: float | None = None
+    first_token: float | None = None
+    output_logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and output so far."""
+        return len(self.token_ids)
+
+    @property
+    def output_len(self) -> int:
+        """Tokens generated so far."""
+        return len(self.token_ids) - self.num_prompt
+
+
+class PlannedRows(NamedTuple):
+    """Rows [start, end) of one request in a step: a prefill chunk, or one decode token.
+
+    Rows below `write_from` have their K and V in the pool already (another request's prefill put
+    them there); they are computed again only because their logits are needed, and written nowhere.
+    """
+
+    request: Request
+    start: int
+    end: int
+    write_from: int  # start <= write_from <= end
+    sample: bool  # the last row's logits choose the next token
+    logprob_start: int | None  # positions >= this need the log-probability of the token after them
+
+
+class BatchPlan(NamedTuple):
+    """One step: who computes what. Slots are allocated and, for prompts, already in the tree."""
+
+    rows: tuple[PlannedRows, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Rows of the forward pass."""
+        return sum(entry.end - entry.start for entry in self.rows)
+
+
+class RowResult(NamedTuple):
+    """What a step found for one `PlannedRows`, in the plan's order."""
+
+    next_token: int | None  # None where the plan did not sample
+    logprob: TokenLogprob | None  # of next_token, when asked for
+    prompt_logprobs: tuple[
+        TokenLogprob, ...
+    ]  # of tokens at positions max(start, logprob_start)+1..
+    error: ErrorInfo | None = None  # this request's own fault, such as NaN logits
+
+
+class TokenDelta(NamedTuple):
+    """What the worker sends back for one sequence after a step."""
+
+    rid: str
+    index: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None  # once, when prefill is done
+    finish: FinishReason | None = None  # set on the last delta
+    error: ErrorInfo | None = None  # or this
+    num_cached: int = 0  # with finish: what Usage reports
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Gauges of this moment and counters since start. Token counts unless the name says else."""
+
+    num_running: int = 0  # requests
+    num_waiting: int = 0  # requests
+    num_slots: int = 0  # size of the KV pool
+    num_free_slots: int = 0
+    num_cached_slots: int = 0  # owned by the radix tree, locked or not
+    num_evictable_slots: int = 0  # of those, locked by nobody
+    num_leaked_slots: int = 0  # owned by nobody and not free; anything but 0 is a bug
+    prompt_tokens: int = 0  # of admitted requests
+    cached_tokens: int = 0  # of those, taken from the cache
+    computed_tokens: int = 0  # rows of all forward passes
+    generated_tokens: int = 0
+    num_steps: int = 0
+    num_retracted: int = 0  # times a request was sent back to waiting
+    num_finished: int = 0  # sequences that ended by stop or length
+    num_aborted: int = 0  # sequences
+    num_failed: int = 0  # sequences that ended in an error
