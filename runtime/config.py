@@ -6,7 +6,7 @@ combination that cannot work is a `ConfigError` that says what to change.
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ramify.lang.errors import ConfigError
 
@@ -18,9 +18,23 @@ Device = Literal["auto", "cpu", "cuda"]
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
 
-def option(default: Any, help: str, *, choices: tuple[str, ...] = ()) -> Any:
-    """A config field with its one help text."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+def option(default: Any, help: str, *, secret: bool = False) -> Any:
+    """A config field with its one help text; a secret one is never shown."""
+    return field(default=default, repr=not secret, metadata={"help": help, "secret": secret})
+
+
+def choices_of(config_class: type, name: str) -> tuple[str, ...]:
+    """The allowed values of a `Literal` option; empty where any value of its type will do."""
+    hint = get_type_hints(config_class)[name]
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def _check_choices(config: Any) -> None:
+    for spec in fields(config):
+        choices = choices_of(type(config), spec.name)
+        value = getattr(config, spec.name)
+        if choices and value not in choices:
+            raise ConfigError(f"{spec.name}={value!r}: must be one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +61,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for the first value out of range."""
-        for spec in fields(self):
-            choices = spec.metadata["choices"]
-            value = getattr(self, spec.name)
-            if choices and value not in choices:
-                raise ConfigError(f"{spec.name}={value!r}: must be one of {', '.join(choices)}")
+        _check_choices(self)
         for name in ("max_running_requests", "max_prefill_tokens", "max_queued_requests"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
@@ -62,3 +72,50 @@ class EngineConfig:
             )
         if not 0.0 < self.mem_fraction_static <= 1.0:
             raise ConfigError(f"mem_fraction_static={self.mem_fraction_static}: must be in (0, 1]")
+
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Options of the HTTP server around an `Engine`."""
+
+    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 = every interface")
+    port: int = option(30000, "port to listen on; 0 = any free one")
+    served_model_name: str | None = option(None, "name clients use; default: the model's own")
+    api_key: str | None = option(None, "key that every request must bring", secret=True)
+    admin_api_key: str | None = option(
+        None, "key for admin calls such as /flush_cache; default: the api key", secret=True
+    )
+    allowed_hosts: str | None = option(
+        None,
+        "comma-separated Host names to answer to; default: any, or on a loopback address only "
+        "loopback names",
+    )
+    max_body_mib: int = option(32, "largest request body, in MiB")
+    request_timeout: float | None = option(
+        None, "seconds from acceptance to the last token, for requests that bring no timeout"
+    )
+    client_stall_timeout: float = option(
+        60.0, "seconds a client may leave its stream unread before its request is aborted"
+    )
+    drain_timeout: float = option(30.0, "seconds that running requests may go on after SIGTERM")
+    log_level: LogLevel = option("info", "least severe log lines to print")
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for the first value out of range."""
+        _check_choices(self)
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port={self.port}: must be between 0 (any free port) and 65535")
+        if self.max_body_mib < 1:
+            raise ConfigError(f"max_body_mib={self.max_body_mib}: must be at least 1")
+        if not 0.0 <= self.drain_timeout < float("inf"):
+            raise ConfigError(f"drain_timeout={self.drain_timeout}: must be >= 0 seconds")
+        for name in ("request_timeout", "client_stall_timeout"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < float("inf"):
+                raise ConfigError(f"{name}={value}: must be more than 0 seconds")
+        for name in ("api_key", "admin_api_key", "served_model_name"):
+            if getattr(self, name) == "":
+                raise ConfigError(f"{name} is empty: leave it out or give a value")
