@@ -1,0 +1,1 @@
+"""Runs a planned step: tensors of the batch, forward pass, sampling."""

@@ -1,0 +1,1 @@
+"""The operations models are built of, each with a plain torch form."""

@@ -1,0 +1,88 @@
+"""Runs one planned step: batch, forward, logits, tokens."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from ramify.lang.errors import ErrorInfo
+from ramify.lang.protocol import TokenLogprob
+from ramify.runtime.cache.kv_pool import KVPool
+from ramify.runtime.core import BatchPlan, PlannedRows, RowResult
+from ramify.runtime.executor.batch import logprob_positions, prepare
+from ramify.runtime.executor.sampler import Sampled, sample, token_logprobs
+from ramify.runtime.models.llama import LlamaModel
+
+_LOGIT_BYTES = 64 << 20  # most memory the logits of prompt tokens take at once
+
+
+class _Target(NamedTuple):
+    """A prompt token whose log-probability is wanted."""
+
+    entry: int  # index in the plan
+    token_id: int
+    top: int
+
+
+class Executor:
+    """Owns nothing but references to model and pool; called from one thread at a time."""
+
+    def __init__(self, model: LlamaModel, kv_pool: KVPool) -> None:
+        self.model = model
+        self.kv_pool = kv_pool
+
+    @torch.inference_mode()
+    def execute(self, plan: BatchPlan) -> list[RowResult]:
+        """Run the step; one result per entry of `plan.rows`, in order."""
+        batch = prepare(plan, self.model.device)
+        hidden = self.model.forward(batch, self.kv_pool)
+        sampled = self._sample(hidden[: batch.num_sampled], plan.rows)
+        scored = self._score(hidden[batch.num_sampled :], plan.rows)
+        results = []
+        for entry, (logprobs, error) in zip(plan.rows, scored, strict=True):
+            choice = next(sampled) if entry.sample else Sampled(None, None, None)
+            results.append(
+                RowResult(
+                    next_token=choice.token,
+                    logprob=choice.logprob,
+                    prompt_logprobs=logprobs,
+                    error=choice.error or error,
+                )
+            )
+        return results
+
+    def _sample(self, hidden: torch.Tensor, rows: Sequence[PlannedRows]) -> Iterator[Sampled]:
+        requests = [entry.request for entry in rows if entry.sample]
+        if not requests:
+            return iter(())
+        return iter(sample(self.model.logits(hidden), requests))
+
+    def _score(
+        self, hidden: torch.Tensor, rows: Sequence[PlannedRows]
+    ) -> list[tuple[tuple[TokenLogprob, ...], ErrorInfo | None]]:
+        """Log-probabilities of prompt tokens, entry by entry; logits in bounded chunks."""
+        targets = [
+            _Target(index, entry.request.token_ids[position + 1], entry.request.spec.logprobs.top)
+            for index, entry in enumerate(rows)
+            for position in logprob_positions(entry)
+        ]
+        found: list[list[TokenLogprob]] = [[] for _ in rows]
+        chunk = max(1, _LOGIT_BYTES // (4 * self.model.config.vocab_size))
+        for start in range(0, len(targets), chunk):
+            part = targets[start : start + chunk]
+            logprobs = torch.log_softmax(self.model.logits(hidden[start : start + chunk]), dim=-1)
+            values = token_logprobs(logprobs, [t.token_id for t in part], [t.top for t in part])
+            for target, value in zip(part, values, strict=True):
+                found[target.entry].append(value)
+        return [(tuple(values), _check(values)) for values in found]
+
+
+def _check(values: list[TokenLogprob]) -> ErrorInfo | None:
+    for value in values:
+        if value.logprob is None or value.logprob != value.logprob:
+            return ErrorInfo(
+                message="the model's logits of a prompt token are not finite",
+                type="EngineError",
+                code="bad_logits",
+            )
+    return None
