@@ -12,7 +12,8 @@
     |-- Aborted (RuntimeError)          cancelled by the caller
     |-- EngineError (RuntimeError)      a bug or fault on the serving side: 500
     |-- BackendError (RuntimeError)     a remote backend answered wrongly or not at all
-    `-- ProgramError (RuntimeError)     an error in a program's node, with where it was written
+    |-- ProgramError (RuntimeError)     an error in a program's node, with where it was written
+    `-- UnknownResult (KeyError)        a program's state has no result of that name
 
 Each carries the fields of the wire form (`ErrorInfo`): a stable `code`, and `param`, the path of
 the argument at fault.
@@ -126,6 +127,15 @@ class ProgramError(RamifyError, RuntimeError):
     """
 
     code = "program_error"
+
+
+class UnknownResult(RamifyError, KeyError):
+    """A state was asked for a result that nothing in its program names."""
+
+    code = "unknown_result"
+
+    def __str__(self) -> str:
+        return self.message  # KeyError would show its repr
 
 
 _CLASSES: dict[str, type[RamifyError]] = {
