@@ -76,9 +76,9 @@ def _find_directory(name: str, load_format: LoadFormat) -> Path:
         return _download(name, weights=load_format != "dummy")
     raise LoadError(
         f"model {name!r} was not found: there is no such file or directory (looked in "
-        f"{path.absolute().parent}), it is not the bundled model {BUNDLED_MODEL!r}, and it does not "
-        "look like a hub id (org/name). Check the spelling, or give the path of a directory with "
-        "config.json and *.safetensors, or of a .gguf file"
+        f"{path.absolute().parent}), it is not the bundled model {BUNDLED_MODEL!r}, and it does "
+        "not look like a hub id (org/name). Check the spelling, or give the path of a directory "
+        "with config.json and *.safetensors, or of a .gguf file"
     )
 
 
