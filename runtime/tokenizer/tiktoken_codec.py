@@ -51,12 +51,15 @@ class TiktokenCodec:
         for name, index in self.special_tokens.items():
             table[index] = name.encode()
         self.token_bytes = tuple(table)
-        self.prefix_ids = (self.special_tokens[prefix],) if prefix in self.special_tokens else ()
+        self.prefix_ids: tuple[int, ...] = ()
+        if prefix in self.special_tokens:
+            self.prefix_ids = (self.special_tokens[prefix],)
 
     def encode(self, text: str, *, is_first: bool) -> list[int]:
         """See `Codec.encode`. Byte-level: a text that goes on is read like one that starts."""
         text.encode("utf-8")
-        return self._encoding.encode(text, allowed_special="all", disallowed_special=())
+        ids = self._encoding.encode(text, allowed_special="all", disallowed_special=())
+        return list(ids)
 
     def token_id(self, token: str) -> int | None:
         """See `Codec.token_id`."""
