@@ -17,7 +17,7 @@ from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import FinishReason, LogprobOptions, Sampling, TokenLogprob
 
 if TYPE_CHECKING:
-    from ramify.runtime.cache.radix_tree import RadixNode
+    from ramify.runtime.cache.radix_tree import Match, RadixNode
 
 
 class TokenRequest(NamedTuple):
@@ -47,11 +47,21 @@ class Request:
     num_computed: int = 0  # positions whose K and V are written, or planned to be
     tree_len: int = 0  # positions whose slots the radix tree owns
     node: "RadixNode | None" = None  # deepest locked node; None while waiting
-    num_cached: int | None = None  # prompt tokens not computed, fixed at first admission
+    num_cached: int | None = None  # prompt tokens not computed here; None until first admitted
     first_planned: float | None = None
     first_token: float | None = None
     output_logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    # Book-keeping of the scheduler alone.
+    seq: int = 0  # order of acceptance; also its key in the scheduler's queues
+    namespace: str | int = ""  # radix namespace; a number: its own, the radix cache is disabled
+    prefill_ids: np.ndarray = field(  # [prefill_len] int32: prompt, and output kept by a retraction
+        default_factory=lambda: np.empty(0, dtype=np.int32)
+    )
+    next_row: int = 0  # first position of prefill_ids whose row is not planned yet
+    is_resumed: bool = False  # has been retracted: what it finds cached may be its own work
+    stop_ids: frozenset[int] = frozenset()  # tokens that end it
+    match: "Match | None" = None  # longest cached prefix of prefill_ids, when last looked up
 
     @property
     def num_tokens(self) -> int:

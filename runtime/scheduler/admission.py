@@ -1,0 +1,49 @@
+"""What the scheduler refuses at once: requests that could never run to their end."""
+
+from ramify.lang.errors import ContextLengthExceeded, InvalidRequest
+from ramify.runtime.core import TokenRequest
+
+
+def check_fits(spec: TokenRequest, *, context_length: int, num_slots: int) -> None:
+    """Raise `InvalidRequest` or `ContextLengthExceeded` if `spec` cannot be served here."""
+    num_prompt, max_tokens = len(spec.token_ids), spec.sampling.max_tokens
+    if num_prompt == 0:
+        raise InvalidRequest(
+            "the prompt has no tokens: at least one is needed, such as the model's bos token",
+            code="empty_prompt",
+            param="prompt",
+        )
+    if num_prompt + max_tokens > context_length:
+        raise ContextLengthExceeded(
+            f"prompt of {num_prompt} tokens and max_tokens={max_tokens} make "
+            f"{num_prompt + max_tokens}, the context length is {context_length}: "
+            + _fix(num_prompt, context_length, max_tokens),
+            param="max_tokens" if num_prompt < context_length else "prompt",
+        )
+    needed = slots_needed(num_prompt, max_tokens)
+    if needed > num_slots:
+        raise ContextLengthExceeded(
+            f"prompt of {num_prompt} tokens and max_tokens={max_tokens} need {needed} slots, the "
+            f"KV pool has {num_slots}: start the engine with --max-total-tokens {needed} or more, "
+            "or " + _fix(num_prompt, num_slots + 1 if max_tokens else num_slots, max_tokens),
+            code="pool_too_small",
+            param="max_tokens" if num_prompt <= num_slots else "prompt",
+        )
+    start = spec.logprobs.prompt_start
+    if start is not None and start > num_prompt:
+        raise InvalidRequest(
+            f"logprob_start_len={start}: must be at most {num_prompt}, the prompt's length",
+            code="out_of_range",
+            param="logprob_start_len",
+        )
+
+
+def slots_needed(num_prompt: int, max_tokens: int) -> int:
+    """Slots of a whole request: the last token it generates has no K and V."""
+    return num_prompt + max(max_tokens - 1, 0)
+
+
+def _fix(num_prompt: int, limit: int, max_tokens: int) -> str:
+    if num_prompt < limit:
+        return f"set max_tokens to {limit - num_prompt} or less"
+    return f"shorten the prompt by {num_prompt + min(max_tokens, 1) - limit} tokens or more"

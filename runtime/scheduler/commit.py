@@ -1,0 +1,76 @@
+"""What a step's results mean for a request: is it done, and what is its caller told."""
+
+from ramify.lang.errors import ErrorInfo
+from ramify.lang.protocol import FinishReason, TokenLogprob
+from ramify.runtime.core import PlannedRows, Request, RowResult, TokenDelta
+
+_LENGTH = FinishReason(type="length")
+
+
+def stop_reason(request: Request, token: int) -> FinishReason | None:
+    """Why `token`, just sampled and not yet appended, ends the request; None if it goes on."""
+    if token in request.stop_ids and request.output_len >= request.spec.sampling.min_tokens:
+        return FinishReason(type="stop", matched=token)
+    if request.output_len + 1 >= request.spec.sampling.max_tokens:
+        return _LENGTH
+    return None
+
+
+def keep_prompt_logprobs(entry: PlannedRows, result: RowResult) -> None:
+    """Collect a chunk's log-probabilities of prompt tokens."""
+    request, start = entry.request, entry.logprob_start
+    assert start is not None
+    expected = min(entry.end, request.num_prompt - 1) - max(entry.start, start)
+    found = len(result.prompt_logprobs)
+    assert found == expected, f"{request.spec.rid}: {found} prompt logprobs, {expected} planned"
+    request.prompt_logprobs.extend(result.prompt_logprobs)
+
+
+def prefill_delta(request: Request, now: float) -> TokenDelta:
+    """The only delta of a request that generates nothing."""
+    return final_delta(request, now, _LENGTH, is_prefill_end=True)
+
+
+def token_delta(
+    request: Request, token: int, logprob: TokenLogprob | None, *, is_prefill_end: bool
+) -> TokenDelta:
+    """One token more."""
+    spec = request.spec
+    logprobs = () if logprob is None else (logprob,)
+    if not is_prefill_end:
+        return TokenDelta(spec.rid, spec.index, (token,), logprobs)
+    return TokenDelta(spec.rid, spec.index, (token,), logprobs, _prompt_logprobs(request))
+
+
+def final_delta(
+    request: Request,
+    now: float,
+    outcome: FinishReason | ErrorInfo,
+    *,
+    token: int | None = None,
+    logprob: TokenLogprob | None = None,
+    is_prefill_end: bool = False,
+) -> TokenDelta:
+    """The last delta: the last token, if it is part of the answer, and what the request cost."""
+    spec = request.spec
+    planned = now if request.first_planned is None else request.first_planned
+    first = now if request.first_token is None else request.first_token
+    return TokenDelta(
+        spec.rid,
+        spec.index,
+        token_ids=() if token is None else (token,),
+        logprobs=() if logprob is None else (logprob,),
+        prompt_logprobs=_prompt_logprobs(request) if is_prefill_end else None,
+        finish=outcome if isinstance(outcome, FinishReason) else None,
+        error=outcome if isinstance(outcome, ErrorInfo) else None,
+        num_cached=request.num_cached or 0,
+        queue_s=planned - request.arrival,
+        prefill_s=first - planned,
+        decode_s=now - first,
+    )
+
+
+def _prompt_logprobs(request: Request) -> tuple[TokenLogprob, ...] | None:
+    if request.spec.logprobs.prompt_start is None:
+        return None
+    return tuple(request.prompt_logprobs)

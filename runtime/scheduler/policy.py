@@ -1,0 +1,73 @@
+"""Order in which waiting requests are considered for admission.
+
+Whatever the policy, nothing starves: the planner lets the longest waiting request go first after
+`MAX_OVERTAKES` others went before it.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+
+from ramify.runtime.cache.radix_tree import RadixNode
+from ramify.runtime.config import Policy
+from ramify.runtime.core import Request
+
+MAX_OVERTAKES = 32  # admissions of others that the longest waiting request lets pass
+
+Ordering = Callable[[Sequence[Request]], list[Request]]
+
+CACHE_AWARE: frozenset[Policy] = frozenset({"lpm", "dfs-weight"})  # need `match` to be fresh
+
+
+def ordering(policy: Policy, seed: int) -> Ordering:
+    """The function that sorts waiting requests, best first. `seed` is for `random`."""
+    shuffler = random.Random(seed)
+    orderings: dict[Policy, Ordering] = {
+        "lpm": lambda waiting: sorted(waiting, key=_longest_match),
+        "fcfs": lambda waiting: sorted(waiting, key=_arrival),
+        "lof": lambda waiting: sorted(waiting, key=_longest_output),
+        "dfs-weight": _depth_first,
+        "random": lambda waiting: shuffler.sample(waiting, len(waiting)),
+        "priority": lambda waiting: sorted(waiting, key=_highest_priority),
+    }
+    return orderings[policy]
+
+
+def _arrival(request: Request) -> int:
+    return request.seq
+
+
+def _longest_match(request: Request) -> tuple[int, int]:
+    return (-request.match.length if request.match else 0, request.seq)
+
+
+def _longest_output(request: Request) -> tuple[int, int]:
+    return (-request.spec.sampling.max_tokens, request.seq)
+
+
+def _highest_priority(request: Request) -> tuple[int, int]:
+    return (-request.spec.priority, request.seq)
+
+
+def _depth_first(waiting: Sequence[Request]) -> list[Request]:
+    """Requests of one subtree together, the subtree with most of them first."""
+    at_node: dict[RadixNode | None, list[Request]] = {}
+    for request in sorted(waiting, key=_arrival):
+        at_node.setdefault(request.match.last if request.match else None, []).append(request)
+    unmatched = at_node.pop(None, [])
+    weight: dict[RadixNode, int] = {}  # requests at or below each node
+    children: dict[RadixNode | None, list[RadixNode]] = {}
+    for last, requests in at_node.items():
+        node: RadixNode | None = last
+        while node is not None:
+            if node not in weight:
+                weight[node] = 0
+                children.setdefault(node.parent, []).append(node)
+            weight[node] += len(requests)
+            node = node.parent
+    ordered: list[Request] = []
+    stack = sorted(children.get(None, ()), key=weight.__getitem__)
+    while stack:
+        node = stack.pop()
+        ordered += at_node.get(node, ())
+        stack += sorted(children.get(node, ()), key=weight.__getitem__)
+    return ordered + unmatched

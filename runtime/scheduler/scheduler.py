@@ -1,0 +1,328 @@
+"""The scheduler: accepts sequences, plans steps, turns their results into deltas.
+
+Every accepted sequence gets exactly one final delta: a finish or an error. The loop around it:
+
+    scheduler.add(spec)                      # or raises: not accepted
+    while scheduler.has_work:
+        plan = scheduler.plan()
+        send(scheduler.drain_expired())
+        if plan is not None:
+            send(scheduler.commit(plan, executor.execute(plan)))   # or scheduler.fail(plan, error)
+"""
+
+import heapq
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ramify.lang.errors import DeadlineExceeded, ErrorInfo, InvalidRequest, Unavailable
+from ramify.lang.protocol import FinishReason, TokenLogprob
+from ramify.runtime.cache.radix_tree import RadixNode, RadixTree
+from ramify.runtime.cache.slot_pool import SlotPool
+from ramify.runtime.config import EngineConfig
+from ramify.runtime.core import (
+    BatchPlan,
+    EngineStats,
+    PlannedRows,
+    Request,
+    RowResult,
+    TokenDelta,
+    TokenRequest,
+)
+from ramify.runtime.scheduler.admission import check_fits
+from ramify.runtime.scheduler.commit import (
+    final_delta,
+    keep_prompt_logprobs,
+    prefill_delta,
+    stop_reason,
+    token_delta,
+)
+from ramify.runtime.scheduler.planner import Planner, Queues
+from ramify.runtime.scheduler.residency import Residency
+
+_NO_SLOTS = np.empty(0, dtype=np.int32)
+_ABORTED = FinishReason(type="abort")
+
+
+class Scheduler:
+    """One loop, one token budget. Not thread-safe: one thread calls all of it."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        pool: SlotPool,
+        tree: RadixTree,
+        *,
+        context_length: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._context_length = context_length
+        self._clock = clock
+        self._queues = Queues()
+        self._residency = Residency(pool, tree)
+        self._planner = Planner(config, self._residency, self._queues)
+        self._live: dict[str, dict[int, Request]] = {}  # rid -> index -> request
+        self._deadlines: list[tuple[float, int, Request]] = []  # heap; ended requests linger
+        self._expired: list[TokenDelta] = []
+        self._in_flight: BatchPlan | None = None
+        self._late_aborts: list[tuple[str, int | None]] = []  # asked for during a step
+        self._num_accepted = 0
+        self._num_planned = 0
+        self._num_steps = 0
+        self._num_computed = 0
+        self._num_generated = 0
+        self._num_finished = 0
+        self._num_aborted = 0
+        self._num_failed = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any accepted sequence has not ended."""
+        return bool(self._live)
+
+    def add(self, spec: TokenRequest) -> None:
+        """Accept one sequence or raise: `InvalidRequest` (it can never run), `Unavailable`."""
+        pool = self._residency.pool
+        check_fits(spec, context_length=self._context_length, num_slots=pool.num_slots)
+        siblings = self._live.get(spec.rid, {})
+        if spec.index in siblings:
+            raise InvalidRequest(
+                f"rid={spec.rid!r}: a request of this id is still running; use another id",
+                code="duplicate_rid",
+                param="rid",
+            )
+        limit = self._config.max_queued_requests
+        if len(self._queues.waiting) >= limit:
+            raise Unavailable(
+                f"{len(self._queues.waiting)} requests are waiting, as many as "
+                f"max_queued_requests={limit} allows; retry later",
+                code="queue_full",
+            )
+        request = self._new_request(spec)
+        self._live.setdefault(spec.rid, siblings)[spec.index] = request
+        self._queues.waiting[request.seq] = request
+        if spec.deadline is not None:
+            heapq.heappush(self._deadlines, (spec.deadline, request.seq, request))
+
+    def _new_request(self, spec: TokenRequest) -> Request:
+        seq = self._num_accepted
+        self._num_accepted += 1
+        eos = () if spec.sampling.ignore_eos else spec.eos_token_ids
+        request = Request(
+            spec,
+            self._clock(),
+            token_ids=list(spec.token_ids),
+            num_prompt=len(spec.token_ids),
+            slots=_NO_SLOTS,
+            seq=seq,
+            namespace=seq if self._config.disable_radix_cache else spec.namespace,
+            prefill_ids=np.array(spec.token_ids, dtype=np.int32),
+            stop_ids=frozenset(spec.sampling.stop_token_ids + eos),
+        )
+        if spec.logprobs.prompt_start == 0:
+            request.prompt_logprobs.append(TokenLogprob(None, spec.token_ids[0]))
+        return request
+
+    def abort(self, rid: str, index: int | None = None) -> list[TokenDelta]:
+        """End all sequences of `rid`, or that one; unknown ids are ignored.
+
+        While a step is in flight they end with it: their deltas come from `commit` or `fail`.
+        """
+        if self._in_flight is not None:
+            self._late_aborts.append((rid, index))
+            return []
+        siblings = self._live.get(rid, {})
+        requests = [request for i, request in siblings.items() if index is None or i == index]
+        now = self._clock()
+        self._num_aborted += len(requests)
+        return [self._end(request, final_delta(request, now, _ABORTED)) for request in requests]
+
+    def abort_all(self) -> list[TokenDelta]:
+        """End every live sequence, between two steps."""
+        return [delta for rid in list(self._live) for delta in self.abort(rid)]
+
+    def plan(self) -> BatchPlan | None:
+        """The next step, its slots allocated; None if nothing is left to do."""
+        assert self._in_flight is None, "commit or fail the last plan first"
+        now = self._clock()
+        self._expire(now)
+        if not self._live:
+            return None
+        self._num_planned += 1
+        rows = self._planner.plan(self._num_planned, now)
+        assert rows, f"no progress: {self.stats()}"
+        self._in_flight = BatchPlan(tuple(rows))
+        return self._in_flight
+
+    def commit(self, plan: BatchPlan, results: Sequence[RowResult]) -> list[TokenDelta]:
+        """Take a step's results, in the plan's order; what each sequence gained or ended with."""
+        assert plan is self._in_flight and len(results) == len(plan.rows), "not this step's results"
+        self._in_flight = None
+        self._num_steps += 1
+        self._num_computed += plan.num_tokens
+        now = self._clock()
+        deltas = []
+        for entry, result in zip(plan.rows, results, strict=True):
+            if (delta := self._commit_row(entry, result, now)) is not None:
+                deltas.append(delta)
+        return deltas + self._end_late_aborts()
+
+    def _commit_row(self, entry: PlannedRows, result: RowResult, now: float) -> TokenDelta | None:
+        request = entry.request
+        if result.error is not None:
+            return self._fail_request(request, result.error, now)
+        if entry.logprob_start is not None:
+            keep_prompt_logprobs(entry, result)
+        if entry.end < len(request.prefill_ids):
+            return None
+        if not entry.sample:
+            self._num_finished += 1
+            return self._end(request, prefill_delta(request, now))
+        token = result.next_token
+        assert token is not None, f"{request.spec.rid}: no token was sampled"
+        is_prefill_end = request.output_len == 0
+        if is_prefill_end:
+            request.first_token = now
+        if request.seq in self._queues.prefilling:
+            self._queues.decoding[request.seq] = self._queues.prefilling.pop(request.seq)
+        finish = stop_reason(request, token)
+        if finish is not None and finish.type == "stop":
+            self._num_finished += 1
+            return self._end(
+                request, final_delta(request, now, finish, is_prefill_end=is_prefill_end)
+            )
+        request.token_ids.append(token)
+        self._num_generated += 1
+        logprob = result.logprob
+        if finish is None:
+            return token_delta(request, token, logprob, is_prefill_end=is_prefill_end)
+        self._num_finished += 1
+        last = final_delta(
+            request, now, finish, token=token, logprob=logprob, is_prefill_end=is_prefill_end
+        )
+        return self._end(request, last)
+
+    def fail(self, plan: BatchPlan, error: ErrorInfo) -> list[TokenDelta]:
+        """The step itself failed: its requests end with `error`, the others go on.
+
+        What the step would have computed is taken out of the tree: its K and V do not exist.
+        """
+        assert plan is self._in_flight, "not the step in flight"
+        self._in_flight = None
+        self._num_steps += 1
+        now = self._clock()
+        requests = [entry.request for entry in plan.rows]
+        planned: set[RadixNode] = set()
+        for request in requests:
+            node = request.node
+            while node is not None and node.born == self._num_planned:
+                planned.add(node)
+                node = node.parent
+        for request in requests:
+            self._residency.release(request, keep_decoded=False)
+        for node in sorted(planned, key=lambda node: -node.end):
+            self._residency.tree.remove(node)
+        self._num_failed += len(requests)
+        deltas = [self._end(request, final_delta(request, now, error)) for request in requests]
+        self.check_invariants()
+        return deltas + self._end_late_aborts()
+
+    def _fail_request(self, request: Request, error: ErrorInfo, now: float) -> TokenDelta:
+        """End one request for its own fault; what only it computed is not trusted."""
+        node = request.node
+        self._residency.release(request, keep_decoded=False)
+        self._residency.forget(node, min_end=request.num_cached or 0)
+        self._num_failed += 1
+        return self._end(request, final_delta(request, now, error))
+
+    def drain_expired(self) -> list[TokenDelta]:
+        """Final deltas of sequences whose deadline passed, since the last call."""
+        expired, self._expired = self._expired, []
+        return expired
+
+    def _expire(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, request = heapq.heappop(self._deadlines)
+            spec = request.spec
+            if self._live.get(spec.rid, {}).get(spec.index) is not request:
+                continue
+            error = DeadlineExceeded(
+                f"{now - request.arrival:.3g} s after it was accepted the request's deadline "
+                f"passed with {request.output_len} of {spec.sampling.max_tokens} tokens "
+                "generated; give it a longer timeout_s, or fewer max_tokens"
+            )
+            self._num_failed += 1
+            self._expired.append(self._end(request, final_delta(request, now, error.info())))
+
+    def flush_cache(self) -> int:
+        """Forget every cached prefix that no running request uses; slots freed."""
+        return self._residency.tree.flush()
+
+    def retract(self, request: Request) -> None:
+        """Send a running request back to waiting between two steps. Its answer stays the same."""
+        assert self._in_flight is None, "a step is in flight"
+        self._planner.retract(request)
+
+    def retract_all(self) -> None:
+        """Send every running request back to waiting."""
+        for request in self._queues.running():
+            self.retract(request)
+
+    def stats(self) -> EngineStats:
+        """Gauges and counters of this moment."""
+        pool, tree, running = self._residency.pool, self._residency.tree, self._queues.running()
+        num_private = sum(request.num_computed - request.tree_len for request in running)
+        return EngineStats(
+            num_running=len(running),
+            num_waiting=len(self._queues.waiting),
+            num_slots=pool.num_slots,
+            num_free_slots=pool.num_free,
+            num_cached_slots=tree.num_cached,
+            num_evictable_slots=tree.num_evictable,
+            num_leaked_slots=pool.num_slots - pool.num_free - tree.num_cached - num_private,
+            prompt_tokens=self._planner.num_prompt_tokens,
+            cached_tokens=self._planner.num_cached_tokens,
+            computed_tokens=self._num_computed,
+            generated_tokens=self._num_generated,
+            num_steps=self._num_steps,
+            num_retracted=self._planner.num_retracted,
+            num_finished=self._num_finished,
+            num_aborted=self._num_aborted,
+            num_failed=self._num_failed,
+        )
+
+    def check_invariants(self) -> None:
+        """Assert that slots, locks and queues fit together. O(slots): for tests and faults."""
+        queues = self._queues
+        self._residency.check_invariants(queues.running())
+        for request in queues.waiting.values():
+            assert request.node is None and request.num_computed == 0, request.spec.rid
+        for request in queues.prefilling.values():
+            assert request.num_computed == request.tree_len, request.spec.rid
+            assert request.next_row <= len(request.prefill_ids), request.spec.rid
+        if self._in_flight is None:
+            for request in queues.decoding.values():
+                assert request.num_computed == request.num_tokens - 1, request.spec.rid
+        queued = [*queues.waiting, *queues.prefilling, *queues.decoding]
+        live = [r.seq for siblings in self._live.values() for r in siblings.values()]
+        assert sorted(queued) == sorted(live), "a request is in no queue or in two"
+
+    def _end(self, request: Request, delta: TokenDelta) -> TokenDelta:
+        """Take an ended request out of everything; `delta` is the last its caller hears of it."""
+        self._residency.release(request, keep_decoded=True)
+        if self._config.disable_radix_cache:
+            self._residency.tree.drop(request.namespace)
+        queues, spec = self._queues, request.spec
+        for queue in (queues.waiting, queues.prefilling, queues.decoding):
+            queue.pop(request.seq, None)
+        siblings = self._live[spec.rid]
+        del siblings[spec.index]
+        if not siblings:
+            del self._live[spec.rid]
+        return delta
+
+    def _end_late_aborts(self) -> list[TokenDelta]:
+        asked, self._late_aborts = self._late_aborts, []
+        return [delta for rid, index in asked for delta in self.abort(rid, index)]
