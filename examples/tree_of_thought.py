@@ -1,0 +1,71 @@
+"""Tree of thought: propose, rate, keep the best two, and go one level deeper from each."""
+
+import ramify
+from ramify import gen, select
+
+EXAMPLES = """\
+Three countries to visit in Asia:
+1. Japan
+2. Thailand
+3. India
+
+Three cities to visit in Japan:
+1. Tokyo
+2. Kyoto
+3. Osaka
+"""
+KEEP = 2  # thoughts that go on to the next level
+
+
+def propose(s, kind, place):
+    s += f"\nThree {kind} to visit in {place}:\n"
+    for number in (1, 2, 3):
+        s += f"{number}." + gen(f"{kind} {number}", max_tokens=8, stop="\n") + "\n"
+
+
+def proposed(s, kind):
+    """The thoughts proposed, each once."""
+    return list(dict.fromkeys(s[f"{kind} {number}"].strip() for number in (1, 2, 3)))
+
+
+def rate(s, wish, kind, thoughts):
+    s += f"\nOf these {kind}, to {wish}, one should travel to"
+    s += select(f"best {kind}", [f" {thought}" for thought in thoughts])
+    s += ".\n"
+
+
+def rated(s, kind, thoughts):
+    """Each thought with its probability of being the best, best first."""
+    probabilities = s.get_meta_info(f"best {kind}")["probabilities"]
+    return sorted(zip(probabilities, thoughts, strict=True), reverse=True)
+
+
+@ramify.function
+def travel(s, wish):
+    s += EXAMPLES
+    propose(s, "countries", "Europe")
+    countries = proposed(s, "countries")
+    rate(s, wish, "countries", countries)
+    kept = rated(s, "countries", countries)[:KEEP]
+
+    branches = s.fork(len(kept))
+    for branch, (_, country) in zip(branches, kept, strict=True):
+        propose(branch, "cities", country)
+    plans = []
+    for branch in branches:
+        rate(branch, wish, "cities", proposed(branch, "cities"))
+    for branch, (likely, country) in zip(branches, kept, strict=True):
+        for value, city in rated(branch, "cities", proposed(branch, "cities")):
+            plans.append((likely * value, f"{city}, {country}"))
+    s["plans"] = sorted(plans, reverse=True)
+
+
+def main(wish="see Michelangelo's David"):
+    state = travel.run(wish, temperature=0)
+    print(f"To {wish}:")
+    for value, plan in state["plans"]:
+        print(f"  {value:6.1%}  {plan}")
+
+
+if __name__ == "__main__":
+    main()
