@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ramify.lang.errors import InvalidRequest, LoadError
 
@@ -24,6 +24,14 @@ _MARK = "R4mifyContent{}Mark"  # plain letters and digits: trimming and escaping
 _MARKS = re.compile(r"R4mifyContent(\d+)Mark")
 
 Gaps = tuple[str, ...]
+
+
+class _Boundary(NamedTuple):
+    """The text around one message's content, given the roles of all messages up to it."""
+
+    opening: str  # before a given content
+    prompt: str  # before a content that the model generates
+    closing: str
 
 
 class ChatTemplate:
@@ -88,70 +96,82 @@ class ChatTemplate:
         """
         return self._gaps(tuple(roles), add_generation_prompt=False)
 
-    def opening(self, roles: Sequence[str]) -> str:
+    def opening(self, roles: Sequence[str], *, is_generated: bool = True) -> str:
         """What is written where the message with the last of `roles` begins, after all others.
 
-        Before an assistant's message that follows others this is the generation prompt, which is
-        what the model is trained to go on from. It may differ from what the template writes before
-        an old answer (Qwen3 puts empty `<think>` tags there); templates that have no generation
-        prompt, or one that is no text, get the latter.
+        Before an answer that the model is to generate (`is_generated`) this is the template's
+        generation prompt. It may differ from what the template writes before an answer that is
+        given: Qwen3 puts empty `<think>` tags there, DeepSeek-R1 leaves out the open one. Where
+        there is no generation prompt, or no message before, it is the latter in both cases.
         """
-        return self._boundary(tuple(roles))[0]
+        boundary = self._boundary_of(roles)
+        return boundary.prompt if is_generated else boundary.opening
 
     def closing(self, roles: Sequence[str]) -> str:
-        """What is written where the message with the last of `roles` ends."""
-        return self._boundary(tuple(roles))[1]
+        """What is written where the message with the last of `roles` ends.
 
-    def _find_boundary(self, roles: tuple[str, ...]) -> tuple[str, str]:
-        """(opening, closing) of the last role; checks that the earlier text stays as it is."""
+        Empty where the template ends a message otherwise at the end of the conversation than inside
+        it (gpt-oss, Phi-3.5): then the next message's opening begins with what ends this one.
+        """
+        return self._boundary_of(roles).closing
+
+    def _boundary_of(self, roles: Sequence[str]) -> "_Boundary":
+        """From the first message to the last, so that each finds the one before remembered."""
+        assert roles, "a boundary belongs to a message"
+        for length in range(1, len(roles) + 1):
+            boundary = self._boundary(tuple(roles[:length]))
+        return boundary
+
+    def _find_boundary(self, roles: tuple[str, ...]) -> "_Boundary":
         before = roles[:-1]
-        closed = self._boundary(before)[1] if before else ""
-        gaps, closing = self._gaps_to_last(roles)
+        closed = self._boundary(before).closing if before else ""
+        gaps, closing = self._gaps_and_closing(roles)
         self._check_unchanged(roles, gaps)
-        if not gaps[-1].startswith(closed):
-            raise self._not_incremental(roles, closed, gaps[-1])
-        opening = gaps[-1].removeprefix(closed)
+        opening = prompt = self._without_closing(gaps[-1], closed, roles)
         if before and roles[-1] == _ASSISTANT:
             prompted = self._gaps(before, add_generation_prompt=True)[-1]
-            if not prompted.startswith(closed):
-                raise self._not_incremental(roles, closed, prompted)
-            prompt = prompted.removeprefix(closed)
-            opening = prompt if prompt or not opening.strip() else opening
-        return opening, closing
+            prompt = self._without_closing(prompted, closed, roles)
+            if not prompt and opening.strip():
+                prompt = opening
+        return _Boundary(opening, prompt, closing)
 
-    def _gaps_to_last(self, roles: tuple[str, ...]) -> tuple[Gaps, str]:
-        """Gaps up to the last content, and the text that closes it.
+    def _gaps_and_closing(self, roles: tuple[str, ...]) -> tuple[Gaps, str]:
+        """Gaps up to the last content, and what closes it whether or not a message follows.
 
-        Some templates hold a system message back until a user speaks (Llama 2 puts it inside the
-        user's). Then the user is added, and all that follows the system message is his opening.
+        Some templates hold a message back until another follows: Llama 2 puts a system message
+        inside the user's. Then all that stands between the two is the second one's opening.
         """
+        next_roles = (*roles, "user" if roles[-1] != "user" else _ASSISTANT)
         try:
-            gaps = self.scaffold(roles)
-            return gaps[:-1], gaps[-1]
+            followed = self.scaffold(next_roles)
         except InvalidRequest:
-            if roles[-1] != "system":
+            followed = None
+        try:
+            ended = self.scaffold(roles)
+        except InvalidRequest:
+            if followed is None:
                 raise
-            try:
-                return self.scaffold((*roles, "user"))[: len(roles)], ""
-            except InvalidRequest:
-                pass
-            raise
+            return followed[: len(roles)], ""
+        is_shared = followed is None or followed[len(roles)].startswith(ended[-1])
+        return ended[:-1], ended[-1] if is_shared else ""
 
     def _check_unchanged(self, roles: tuple[str, ...], gaps: Gaps) -> None:
         """What was written while the conversation grew must be what the template writes now.
 
-        Before an assistant's content one may be the beginning of the other: see `opening`.
+        Before an answer only as far as the message before it goes: see `opening`.
         """
         closed = ""
-        for index in range(len(roles) - 1):
-            opening, closing = self._boundary(roles[: index + 1])
-            written, now = closed + opening, gaps[index]
-            is_prompt = roles[index] == _ASSISTANT
-            if written != now and not (
-                is_prompt and (written.startswith(now) or now.startswith(written))
-            ):
-                raise self._not_incremental(roles, written, now)
-            closed = closing
+        for index, role in enumerate(roles[:-1]):
+            boundary = self._boundary(roles[: index + 1])
+            opening = self._without_closing(gaps[index], closed, roles)
+            if role != _ASSISTANT and opening != boundary.opening:
+                raise self._not_incremental(roles, boundary.opening, opening)
+            closed = boundary.closing
+
+    def _without_closing(self, gap: str, closed: str, roles: tuple[str, ...]) -> str:
+        if not gap.startswith(closed):
+            raise self._not_incremental(roles, closed, gap)
+        return gap.removeprefix(closed)
 
     def _gaps(self, roles: tuple[str, ...], *, add_generation_prompt: bool) -> Gaps:
         messages = [
