@@ -4,6 +4,7 @@ Command-line flags, `RAMIFY_*` environment variables, the docs' table and `/serv
 from these fields: name, type, default and `help`. Nothing is rewritten in silence: a value or a
 combination that cannot work is a `ConfigError` that says what to change.
 """
+# ruff: noqa: RUF009 -- option() makes a dataclass field
 
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -51,7 +52,7 @@ class EngineConfig:
     chunked_prefill_size: int = option(2048, "longest prompt chunk in one step; -1 = off")
     max_total_tokens: int | None = option(None, "slots in the KV pool; default: from memory")
     mem_fraction_static: float = option(
-        0.85, "share of GPU memory for weights and KV pool; on CPU, of 8 GiB or free RAM"
+        0.85, "share of GPU memory for weights and KV pool; on CPU, of 4 GiB or the free RAM"
     )
     schedule_policy: Policy = option("lpm", "order of waiting requests")
     max_queued_requests: int = option(2048, "waiting requests; beyond: 503 queue_full")

@@ -1,0 +1,86 @@
+"""A real server on a loopback port around a fake engine, in the test's own event loop."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import httpx
+from aiohttp import web
+
+from ramify.runtime.api.app import Runner, build_app
+from ramify.runtime.api.state import ServerState
+from ramify.runtime.config import ServerConfig
+from tests.runtime.api.fake_engine import FakeEngine
+
+
+class Served(NamedTuple):
+    url: str
+    engine: FakeEngine
+    state: ServerState
+    client: httpx.AsyncClient
+
+    async def post(self, path: str, body: object, **kwargs) -> httpx.Response:
+        return await self.client.post(path, json=body, **kwargs)
+
+    async def events(self, path: str, body: object) -> list[object]:
+        """All events of a stream, decoded; "[DONE]" as it is."""
+        response = await self.post(path, body)
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"].startswith("text/event-stream")
+        return parse_events(response.text)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+def parse_events(text: str) -> list[object]:
+    found = []
+    for block in text.split("\n\n"):
+        if block and not block.startswith(":"):
+            assert block.startswith("data: ") and "\n" not in block, block
+            raw = block.removeprefix("data: ")
+            found.append(raw if raw == "[DONE]" else json.loads(raw))
+    return found
+
+
+@asynccontextmanager
+async def served(engine: object | None = None, **options) -> AsyncIterator[Served]:
+    engine = engine or FakeEngine()
+    state = ServerState(ServerConfig(**options))
+    runner = Runner(build_app(state))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    await state.set_ready(engine)
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+            yield Served(url, engine, state, client)
+    finally:
+        await runner.cleanup()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Return once `condition()` holds; fails after ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def assert_error(response: httpx.Response, status: int, code: str, param: str | None = None):
+    """The one error shape, small, with an id and nothing of the machine in it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"].startswith("application/json")
+    assert response.headers["x-request-id"]
+    assert len(response.content) <= 2048
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["code"] == code, error
+    if param is not None:
+        assert error["param"] == param, error
+    assert "Traceback" not in error["message"] and "0x" not in error["message"]
+    assert "/site-packages/" not in error["message"]
+    return error["message"]
