@@ -1,0 +1,30 @@
+"""Constrained decoding: a spec and a vocabulary make a grammar, a matcher makes token masks of it.
+
+    vocabulary = Vocabulary.from_tokenizer_json("tokenizer.json", eos_token_ids=[2])
+    grammar = compile_grammar(RegexSpec(r"[0-9]{3}-[0-9]{4}"), vocabulary)
+    matcher = Matcher(grammar)
+    matcher.fill(row)            # int32 words, bit i % 32 of word i // 32 = token i allowed
+    matcher.accept(token_id)     # False where the token is not allowed
+
+A grammar is shared by all requests that use it; a matcher is one request's place in it.
+"""
+
+from ramify.grammars.compile import compile_grammar
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.limits import DEFAULT_LIMITS, Limits
+from ramify.grammars.matcher import Matcher, TokenGrammar
+from ramify.grammars.spec import ChoicesSpec, GrammarSpec, RegexSpec
+from ramify.grammars.vocabulary import Vocabulary
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ChoicesSpec",
+    "GrammarError",
+    "GrammarSpec",
+    "Limits",
+    "Matcher",
+    "RegexSpec",
+    "TokenGrammar",
+    "Vocabulary",
+    "compile_grammar",
+]

@@ -1,0 +1,34 @@
+"""Ramify behind grambench's `Adapter` interface: `--engine adapter:Ramify` with this folder and the
+repository root on PYTHONPATH."""
+
+from adapters import Adapter
+
+from ramify.grammars import Matcher, RegexSpec, Vocabulary, compile_grammar
+
+
+class Ramify(Adapter):
+    name = "ramify"
+    has_regex = True
+
+    def __init__(self, tok):
+        super().__init__(tok)
+        texts = [text or None for text in tok.tokens]
+        self.vocabulary = Vocabulary(texts, [tok.eos_id])
+
+    def version(self):
+        return "0.1.0"
+
+    def compile_regex(self, pattern):
+        return compile_grammar(RegexSpec(pattern), self.vocabulary)
+
+    def start(self, grammar):
+        return Matcher(grammar)
+
+    def mask(self, matcher):
+        return matcher.mask()
+
+    def accept(self, matcher, token_id):
+        return matcher.accept(token_id)
+
+    def is_accepting(self, matcher):
+        return matcher.is_complete

@@ -1,0 +1,89 @@
+"""From a spec to a grammar over a vocabulary."""
+
+from ramify.grammars import regex_syntax
+from ramify.grammars.automata import CharAutomaton, regex_automaton
+from ramify.grammars.charsets import spelling
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.lexer import Lexer
+from ramify.grammars.limits import DEFAULT_LIMITS, Budget, Limits
+from ramify.grammars.machine import Machine, Node, Place
+from ramify.grammars.matcher import TokenGrammar
+from ramify.grammars.spec import ChoicesSpec, GrammarSpec, RegexSpec
+from ramify.grammars.terminals import Literals, Terminal, Text
+from ramify.grammars.vocabulary import Vocabulary
+
+ARENA_STATES = 50_000  # a lexer larger than this is left to the grammars that use it
+
+
+def compile_grammar(
+    spec: GrammarSpec, vocabulary: Vocabulary, limits: Limits = DEFAULT_LIMITS
+) -> TokenGrammar:
+    """The grammar of a spec. `GrammarError` where it is wrong, unsupported or too large.
+
+    Safe on any thread: tables that grammars share are touched by matchers only, and all matchers
+    of one vocabulary belong to one thread.
+    """
+    budget = Budget(limits)
+    root = _root(spec, budget)
+    return TokenGrammar(vocabulary, lambda: shared_lexer(vocabulary), root, limits)
+
+
+def shared_lexer(vocabulary: Vocabulary) -> Lexer:
+    """The lexer that new grammars of a vocabulary share; a new one once it has grown large."""
+    lexer: Lexer | None = vocabulary.tables.get("lexer")
+    if lexer is None or len(lexer) > ARENA_STATES:
+        lexer = vocabulary.tables["lexer"] = Lexer(vocabulary)
+    return lexer
+
+
+class TerminalNode:
+    """A grammar that is one terminal."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    def enter(self, machine: Machine, parent: int, out: set[Place]) -> None:
+        """At its start."""
+        machine.begin(self._terminal, parent, out)
+
+    def resume(
+        self, machine: Machine, position: object, parent: int, label: int, out: set[Place]
+    ) -> None:
+        """It has no parts."""
+        raise AssertionError("a terminal has no parts")
+
+
+def _root(spec: GrammarSpec, budget: Budget) -> Node:
+    match spec:
+        case RegexSpec(pattern):
+            return TerminalNode(_regex(pattern, budget))
+        case ChoicesSpec(choices):
+            return TerminalNode(_choices(choices, budget))
+
+
+def _regex(pattern: str, budget: Budget) -> Terminal:
+    if len(pattern.encode("utf-8", "surrogatepass")) > budget.limits.spec_bytes:
+        raise GrammarError(
+            "grammar_too_complex", f"regex longer than {budget.limits.spec_bytes} bytes"
+        )
+    tree = regex_syntax.parse(pattern)
+    automaton: CharAutomaton = regex_automaton(tree, budget, f"regex {pattern!r}")
+    if automaton.start is None:
+        raise GrammarError("invalid_regex", f"regex {pattern!r} matches no text at all", offset=0)
+    return Text(automaton, spelling(automaton.alphabet, json=False))
+
+
+def _choices(choices: tuple[str, ...], budget: Budget) -> Terminal:
+    if not choices:
+        raise GrammarError("invalid_grammar", "choices: at least one is needed")
+    try:
+        texts = [choice.encode() for choice in choices]
+    except UnicodeEncodeError as error:
+        raise GrammarError(
+            "invalid_grammar", f"choices: {error.object!r} is not valid text"
+        ) from error
+    if sum(map(len, texts)) > budget.limits.spec_bytes:
+        raise GrammarError(
+            "grammar_too_complex", f"choices: more than {budget.limits.spec_bytes} bytes in all"
+        )
+    return Literals(texts)

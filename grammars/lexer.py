@@ -1,0 +1,169 @@
+"""Interned states of terminals, and what the vocabulary says of each in any grammar.
+
+A state q is a (terminal, key). Two facts of q belong to no grammar and are kept here, so that all
+grammars over one lexer share them: the tokens that stay inside the terminal, and, for tokens that
+run past its end, the remainders, merged where they are equal.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ramify.grammars import kernels
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.kernels import DenseStates
+from ramify.grammars.terminals import Elsewhere, Key, Terminal
+from ramify.grammars.vocabulary import Vocabulary
+
+WIDE = 40  # a state with more live bytes than this is walked by the kernel
+MAX_STATES = 400_000
+NOTHING = 0  # the state of no terminal: it reads nothing
+
+FEW_NODES = 400  # more trie nodes than this are looked at all at once, by numpy
+
+
+class Remainder:
+    """What is left of the tokens that pass some trie nodes; made as it is read."""
+
+    __slots__ = ("_next", "_nodes", "_vocabulary")
+
+    def __init__(self, vocabulary: Vocabulary, nodes: Sequence[int]) -> None:
+        self._vocabulary = vocabulary
+        self._nodes = nodes
+        self._next: dict[int, tuple[Remainder, list[int]] | None] = {}
+
+    def follow(self, byte: int) -> "tuple[Remainder, list[int]] | None":
+        """What is left after one more byte, and the tokens that end with it."""
+        if byte not in self._next:
+            children = self._children(byte)
+            vocabulary = self._vocabulary
+            token_ids = [token_id for child in children for token_id in vocabulary.tokens_at(child)]
+            self._next[byte] = (Remainder(vocabulary, children), token_ids) if children else None
+        return self._next[byte]
+
+    def _children(self, byte: int) -> list[int]:
+        vocabulary = self._vocabulary
+        if len(self._nodes) <= FEW_NODES:
+            below = (vocabulary.children(node).get(byte) for node in self._nodes)
+            return [child for child in below if child is not None]
+        inside = np.zeros(vocabulary.trie.num_nodes, bool)
+        inside[list(self._nodes)] = True
+        candidates = vocabulary.nodes_by_byte(byte)
+        return candidates[inside[vocabulary.parents[candidates]]].tolist()  # type: ignore[no-any-return]
+
+
+class Inside(NamedTuple):
+    """Tokens from a state on."""
+
+    row: np.ndarray  # [num_words] uint32: tokens that stay inside the terminal
+    exits: tuple[tuple[int, Remainder], ...]  # (label, remainders) where the terminal may end
+
+
+class Lexer:
+    """Lazily made byte states of terminals over one vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._ids: dict[tuple[Terminal, Key], int] = {}
+        self._keys: list[tuple[Terminal, Key] | None] = [None]
+        self._rows: list[dict[int, int] | None] = [{}]
+        self.labels: list[int | None] = [None]  # of each state: where it ends its terminal
+        self._inside: dict[int, Inside] = {}
+        self._remainders: dict[tuple[int, ...], Remainder] = {}
+        self._dense_id: dict[int, int] = {}
+        self._dense_state: list[int] = [NOTHING]
+        self._dense = DenseStates(
+            np.full((64, 256), kernels.UNKNOWN, np.int32), np.zeros(64, np.uint8)
+        )
+        self._dense.next[kernels.DEAD] = kernels.DEAD
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def start(self, terminal: Terminal) -> int:
+        """The state before a terminal's first byte."""
+        return self._intern(terminal, terminal.start)
+
+    def _intern(self, terminal: Terminal, key: Key) -> int:
+        if isinstance(key, Elsewhere):
+            terminal, key = key
+        pair = (terminal, key)
+        state = self._ids.get(pair)
+        if state is None:
+            state = self._ids[pair] = len(self._keys)
+            if state >= MAX_STATES:
+                raise GrammarError("grammar_too_complex", f"more than {MAX_STATES} lexer states")
+            self._keys.append(pair)
+            self._rows.append(None)
+            self.labels.append(terminal.label(key))
+        return state
+
+    def row(self, state: int) -> dict[int, int]:
+        """Byte -> next state, for every byte that leads on."""
+        row = self._rows[state]
+        if row is None:
+            pair = self._keys[state]
+            assert pair is not None
+            terminal, key = pair
+            row = {
+                byte: self._intern(terminal, to) for byte, to in terminal.transitions(key).items()
+            }
+            self._rows[state] = row
+        return row
+
+    def is_wide(self, state: int) -> bool:
+        """Is it walked by the kernel?"""
+        return len(self.row(state)) > WIDE
+
+    def inside(self, state: int) -> Inside:
+        """Tokens that stay inside, and the remainders of those that do not."""
+        found = self._inside.get(state)
+        if found is None:
+            found = self._inside[state] = self._walk(state)
+        return found
+
+    def _walk(self, state: int) -> Inside:
+        start = self._dense_of(state)
+        vocabulary = self.vocabulary
+        while True:
+            walk = kernels.inside_walk(vocabulary.trie, self._dense, start, vocabulary.num_words)
+            if not len(walk.unknown):
+                break
+            for dense in walk.unknown.tolist():
+                self._fill_dense(dense)
+        nodes_of: dict[int, list[int]] = {}
+        for node, dense in zip(walk.exit_nodes.tolist(), walk.exit_states.tolist(), strict=True):
+            label = self.labels[self._dense_state[dense]]
+            assert label is not None
+            nodes_of.setdefault(label, []).append(node)
+        exits = tuple((label, self._remainder(tuple(nodes))) for label, nodes in nodes_of.items())
+        return Inside(walk.row, exits)
+
+    def _dense_of(self, state: int) -> int:
+        dense = self._dense_id.get(state)
+        if dense is None:
+            dense = self._dense_id[state] = len(self._dense_state)
+            self._dense_state.append(state)
+            if dense == len(self._dense.accepting):
+                unknown = np.full_like(self._dense.next, kernels.UNKNOWN)
+                self._dense = DenseStates(
+                    np.concatenate([self._dense.next, unknown]),
+                    np.concatenate([self._dense.accepting, np.zeros(dense, np.uint8)]),
+                )
+            self._dense.accepting[dense] = self.labels[state] is not None
+        return dense
+
+    def _fill_dense(self, dense: int) -> None:
+        row = self.row(self._dense_state[dense])
+        targets = {target: self._dense_of(target) for target in set(row.values())}
+        filled = np.zeros(256, np.int32)
+        for byte, target in row.items():
+            filled[byte] = targets[target]
+        self._dense.next[dense] = filled
+
+    def _remainder(self, nodes: tuple[int, ...]) -> Remainder:
+        found = self._remainders.get(nodes)
+        if found is None:
+            found = self._remainders[nodes] = Remainder(self.vocabulary, nodes)
+        return found

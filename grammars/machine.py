@@ -1,0 +1,287 @@
+"""The machine of a grammar: sets of places, stepped byte by byte, everything interned and kept.
+
+A place (configuration) is a lexer state and the frame to go on with when its terminal ends. A
+frame is a node of the grammar, how far it has got, and its parent frame: a stack that all places
+share. A machine state is an interned set of places. Invariant: from every place a complete text
+can be reached, so some token is allowed until the grammar is complete (every byte being a token).
+"""
+
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.lexer import NOTHING, Lexer, Remainder
+from ramify.grammars.limits import Limits
+from ramify.grammars.terminals import Terminal
+
+Place = tuple[int, int]  # (lexer state, frame)
+DEAD = 0  # the machine state with no places
+DONE: Place = (NOTHING, 0)  # the place after the whole grammar
+NARROW_STEPS = 400  # a plain walk longer than this is left to the lexer's tables
+
+
+class Node(Protocol):
+    """A piece of a grammar that other pieces can be inside of."""
+
+    def enter(self, machine: "Machine", parent: int, out: set[Place]) -> None:
+        """Add the places at this node's start; when it is done, `parent` goes on."""
+
+    def resume(
+        self, machine: "Machine", position: Hashable, parent: int, label: int, out: set[Place]
+    ) -> None:
+        """Add the places after a part of this node ended with `label`."""
+
+
+class Frame(NamedTuple):
+    """What to go on with."""
+
+    node: Node
+    position: Hashable
+    parent: int
+
+
+class _Root:
+    """The frame below all others: the text is complete."""
+
+    def enter(self, machine: "Machine", parent: int, out: set[Place]) -> None:
+        out.add(DONE)
+
+    def resume(
+        self, machine: "Machine", position: Hashable, parent: int, label: int, out: set[Place]
+    ) -> None:
+        out.add(DONE)
+
+
+class Machine:
+    """Memo tables of one grammar. Not thread-safe: one scheduler thread uses it."""
+
+    def __init__(self, lexer: Lexer, root: Node, limits: Limits) -> None:
+        self.lexer = lexer
+        self._limits = limits
+        self._frames: list[Frame] = [Frame(_Root(), 0, 0)]
+        self._frame_ids: dict[Frame, int] = {}
+        self._after: dict[tuple[int, int], frozenset[Place]] = {}
+        self.places: list[tuple[Place, ...]] = [()]
+        self._state_ids: dict[tuple[Place, ...], int] = {(): DEAD}
+        self._rows: list[dict[int, int]] = [{}]  # byte -> machine state; DEAD where tried in vain
+        self._first: list[tuple[int, ...] | None] = [()]
+        self._masks: dict[int, np.ndarray] = {}
+        self._exits: dict[tuple[int, int], list[int]] = {}
+        self._token_steps: dict[tuple[int, int], int] = {}
+        out = set[Place]()
+        root.enter(self, 0, out)
+        self.start = self._intern(out)
+
+    @property
+    def num_states(self) -> int:
+        """Machine states interned so far."""
+        return len(self.places)
+
+    # -- for nodes
+
+    def frame(self, node: Node, position: Hashable, parent: int) -> int:
+        """The frame's number."""
+        frame = Frame(node, position, parent)
+        found = self._frame_ids.get(frame)
+        if found is None:
+            found = self._frame_ids[frame] = len(self._frames)
+            self._frames.append(frame)
+            self._check(found)
+        return found
+
+    def begin(self, terminal: Terminal, frame: int, out: set[Place]) -> None:
+        """Add the place before a terminal."""
+        self._arrive(self.lexer.start(terminal), frame, out)
+
+    def resume(self, frame: int, label: int, out: set[Place]) -> None:
+        """Add the places after `frame`'s part ended with `label`."""
+        found = self._after.get((frame, label))
+        if found is None:
+            node, position, parent = self._frames[frame]
+            places = set[Place]()
+            node.resume(self, position, parent, label, places)
+            found = self._after[frame, label] = frozenset(places)
+        out |= found
+
+    # -- for matchers
+
+    def step(self, state: int, byte: int) -> int:
+        """The state after a byte; DEAD where it is not allowed."""
+        row = self._rows[state]
+        target = row.get(byte)
+        if target is None:
+            target = row[byte] = self._step(state, byte)
+        return target
+
+    def step_token(self, state: int, token_id: int) -> int:
+        """The state after a token's bytes; DEAD where it is not allowed."""
+        target = self._token_steps.get((state, token_id))
+        if target is None:
+            text = self.lexer.vocabulary.text_tokens[token_id]
+            target = self.step_text(state, text) if text is not None else DEAD
+            self._token_steps[state, token_id] = target
+        return target
+
+    def step_text(self, state: int, text: bytes) -> int:
+        """The state after some bytes; DEAD where they are not allowed."""
+        for byte in text:
+            state = self.step(state, byte)
+            if state == DEAD:
+                break
+        return state
+
+    def is_complete(self, state: int) -> bool:
+        """May the text end here?"""
+        places = self.places[state]
+        return bool(places) and places[0] == DONE  # the smallest place
+
+    def first_bytes(self, state: int) -> tuple[int, ...]:
+        """Every byte that leads on from a state."""
+        found = self._first[state]
+        if found is None:
+            row = self.lexer.row
+            live = {byte for lexed, _ in self.places[state] for byte in row(lexed)}
+            found = self._first[state] = tuple(sorted(live))
+        return found
+
+    def mask(self, state: int) -> np.ndarray:
+        """[num_words] int32: bit i % 32 of word i // 32 says if token i is allowed. Read-only."""
+        found = self._masks.get(state)
+        if found is None:
+            found = self._masks[state] = self._compute_mask(state).view(np.int32)
+            found.flags.writeable = False
+        return found
+
+    def _check(self, count: int) -> None:
+        if count > self._limits.machine_states:
+            raise GrammarError(
+                "grammar_too_complex",
+                f"the grammar's machine has more than {self._limits.machine_states} states",
+            )
+
+    def _intern(self, places: Iterable[Place]) -> int:
+        key = tuple(sorted(places))
+        found = self._state_ids.get(key)
+        if found is None:
+            if len(key) > self._limits.configurations:
+                raise GrammarError(
+                    "grammar_too_complex",
+                    f"the text so far can be read in more than {self._limits.configurations} ways; "
+                    "make the grammar less ambiguous",
+                )
+            found = self._state_ids[key] = len(self.places)
+            self.places.append(key)
+            self._rows.append({})
+            self._first.append(None)
+            self._check(found)
+        return found
+
+    def _arrive(self, lexed: int, frame: int, out: set[Place]) -> None:
+        label = self.lexer.labels[lexed]
+        if label is not None:
+            self.resume(frame, label, out)
+            if not self.lexer.row(lexed):
+                return  # nothing more to read here
+        out.add((lexed, frame))
+
+    def _step(self, state: int, byte: int) -> int:
+        out = set[Place]()
+        row = self.lexer.row
+        for lexed, frame in self.places[state]:
+            target = row(lexed).get(byte)
+            if target is not None:
+                self._arrive(target, frame, out)
+        return self._intern(out) if out else DEAD
+
+    # -- masks
+
+    def _compute_mask(self, state: int) -> np.ndarray:
+        lexer = self.lexer
+        rows: list[np.ndarray] = []
+        token_ids: list[int] = []
+        narrow: list[Place] = []
+        for place in self.places[state]:
+            if place == DONE:
+                token_ids += lexer.vocabulary.eos_token_ids
+            elif lexer.is_wide(place[0]):
+                self._add_place(place, rows, token_ids)
+            else:
+                narrow.append(place)
+        if narrow:
+            part = state if len(narrow) == len(self.places[state]) else self._intern(narrow)
+            walked = self._walk_narrow(part)
+            if walked is not None:
+                token_ids += walked
+            else:
+                for place in narrow:
+                    self._add_place(place, rows, token_ids)
+        mask = lexer.vocabulary.new_row().view(np.uint32)
+        for row in rows:
+            mask |= row
+        set_bits(mask, token_ids)
+        return mask
+
+    def _add_place(self, place: Place, rows: list[np.ndarray], token_ids: list[int]) -> None:
+        """Tokens from one place: inside its terminal, or past its end."""
+        inside = self.lexer.inside(place[0])
+        rows.append(inside.row)
+        for label, remainder in inside.exits:
+            out = set[Place]()
+            self.resume(place[1], label, out)
+            token_ids += self._past_end(remainder, self._intern(out))
+
+    def _past_end(self, remainder: Remainder, state: int) -> list[int]:
+        key = (id(remainder), state)  # the lexer keeps remainders for good
+        found = self._exits.get(key)
+        if found is None:
+            found = self._exits[key] = self._walk_remainder(remainder, state)
+        return found
+
+    def _walk_remainder(self, remainder: Remainder, state: int) -> list[int]:
+        token_ids: list[int] = []
+        todo = [(remainder, state)]
+        while todo:
+            left, at = todo.pop()
+            for byte in self.first_bytes(at):
+                following = left.follow(byte)
+                target = self.step(at, byte) if following is not None else DEAD
+                if target != DEAD:
+                    assert following is not None
+                    token_ids += following[1]
+                    todo.append((following[0], target))
+        return token_ids
+
+    def _walk_narrow(self, state: int) -> list[int] | None:
+        """Tokens from a state by plain steps; None where that takes too many."""
+        vocabulary = self.lexer.vocabulary
+        token_ids: list[int] = []
+        todo = [(0, state)]
+        steps = 0
+        while todo:
+            node, at = todo.pop()
+            children = vocabulary.children(node)
+            first = self.first_bytes(at)
+            for byte in first if len(first) < len(children) else children:
+                child = children.get(byte)
+                target = self.step(at, byte) if child is not None else DEAD
+                if target != DEAD:
+                    assert child is not None
+                    token_ids += vocabulary.tokens_at(child)
+                    if vocabulary.trie.skip[child] > child + 1:
+                        todo.append((child, target))
+                steps += 1
+            if steps > NARROW_STEPS:
+                return None
+        return token_ids
+
+
+def set_bits(mask: np.ndarray, token_ids: list[int]) -> None:
+    """Set the bits of some tokens in a [num_words] uint32 row."""
+    if len(token_ids) < 24:
+        for token_id in token_ids:
+            mask[token_id >> 5] |= np.uint32(1 << (token_id & 31))
+    else:
+        ids = np.array(token_ids, np.int64)
+        np.bitwise_or.at(mask, ids >> 5, np.uint32(1) << (ids & 31).astype(np.uint32))

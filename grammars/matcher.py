@@ -1,0 +1,111 @@
+"""A compiled grammar, and a request's place in it."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from ramify.grammars.lexer import Lexer
+from ramify.grammars.limits import Limits
+from ramify.grammars.machine import DEAD, Machine, Node, set_bits
+from ramify.grammars.vocabulary import Vocabulary
+
+_FINISHED: Final = -1  # the state after an end-of-sequence token
+
+
+class TokenGrammar:
+    """A grammar over a vocabulary. Its tables grow with use and are shared by all its matchers."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, lexer: Callable[[], Lexer], root: Node, limits: Limits
+    ) -> None:
+        self.vocabulary = vocabulary
+        self._lexer = lexer
+        self._root = root
+        self._limits = limits
+        self._machine: Machine | None = None
+
+    def machine(self) -> Machine:
+        """For a new matcher: a fresh machine where the tables are past half the limit."""
+        machine = self._machine
+        if machine is None or machine.num_states > self._limits.machine_states // 2:
+            machine = self._machine = Machine(self._lexer(), self._root, self._limits)
+        return machine
+
+
+class Matcher:
+    """Where one sequence is in a grammar: fill a bitmask row, accept the token that was chosen."""
+
+    __slots__ = ("_history", "_machine", "_state", "grammar")
+
+    def __init__(self, grammar: TokenGrammar) -> None:
+        self.grammar = grammar
+        self._machine = grammar.machine()
+        self._state = self._machine.start
+        self._history: list[int] = []  # the state before each accepted token or text
+
+    @property
+    def is_complete(self) -> bool:
+        """Is the text so far a whole text of the grammar? Then, and only then, it may end."""
+        return self._state == _FINISHED or self._machine.is_complete(self._state)
+
+    @property
+    def is_finished(self) -> bool:
+        """Was an end-of-sequence token accepted?"""
+        return self._state == _FINISHED
+
+    def fill(self, row: np.ndarray) -> None:
+        """Write the allowed tokens into a [>= num_words] int32 row: token i is bit i % 32 of word
+        i // 32. Once finished, only the end-of-sequence tokens."""
+        mask = self.mask()
+        row[: len(mask)] = mask
+        row[len(mask) :] = 0
+
+    def mask(self) -> np.ndarray:
+        """The row that `fill` writes, [num_words] int32: shared and read-only."""
+        if self._state == _FINISHED:
+            row = self.grammar.vocabulary.new_row()
+            set_bits(row.view(np.uint32), list(self.grammar.vocabulary.eos_token_ids))
+            return row
+        return self._machine.mask(self._state)
+
+    def accept(self, token_id: int) -> bool:
+        """Go on by one token. False, and nothing changed, where it is not allowed."""
+        if self._state == _FINISHED:
+            return False
+        if token_id in self.grammar.vocabulary.eos_token_ids:
+            target = _FINISHED if self._machine.is_complete(self._state) else DEAD
+        else:
+            target = self._machine.step_token(self._state, token_id)
+        return self._go(target)
+
+    def accept_text(self, text: bytes) -> bool:
+        """Go on by some bytes, as one step for `rollback`. False, and nothing changed, where they
+        are not allowed."""
+        if self._state == _FINISHED:
+            return not text
+        return self._go(self._machine.step_text(self._state, text))
+
+    def _go(self, target: int) -> bool:
+        if target == DEAD:
+            return False
+        self._history.append(self._state)
+        self._state = target
+        return True
+
+    def rollback(self, count: int) -> None:
+        """Undo the last `count` accepted tokens or texts."""
+        if not 0 <= count <= len(self._history):
+            raise ValueError(f"rollback({count}): {len(self._history)} steps were accepted")
+        if count:
+            self._state = self._history[-count]
+            del self._history[-count:]
+
+    def clone(self) -> "Matcher":
+        """A matcher at the same place, independent from here on: for forks."""
+        other = Matcher.__new__(Matcher)
+        other.grammar = self.grammar
+        other._machine = self._machine
+        other._state = self._state
+        other._history = self._history.copy()
+        return other

@@ -1,0 +1,89 @@
+"""Byte automata of the pieces that never recurse: what the lexer makes states of.
+
+Invariant: from every key that `transitions` names an accepting key can be reached.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from ramify.grammars.automata import CharAutomaton
+from ramify.grammars.charsets import SpellingNode
+
+Key = Any  # hashable, opaque to all but the terminal
+
+
+class Terminal(Protocol):
+    """A deterministic byte automaton, made key by key as it is asked."""
+
+    start: Key
+
+    def transitions(self, key: Key) -> "Mapping[int, Key | Elsewhere]":
+        """Next key of each byte that leads on."""
+
+    def label(self, key: Key) -> int | None:
+        """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
+
+
+class Elsewhere(NamedTuple):
+    """A key of another terminal: how terminals share states (and so their masks)."""
+
+    terminal: Terminal
+    key: Hashable
+
+
+class Literals:
+    """A list of byte strings as a trie; the label is the string's index, or 0 for all."""
+
+    __slots__ = ("_label", "_next", "start")
+
+    def __init__(self, literals: Iterable[bytes], *, labelled: bool = False) -> None:
+        self.start: Key = 0
+        self._next: list[dict[int, int]] = [{}]
+        self._label: dict[int, int] = {}
+        for index, literal in enumerate(literals):
+            node = 0
+            for byte in literal:
+                following = self._next[node]
+                if byte not in following:
+                    following[byte] = len(self._next)
+                    self._next.append({})
+                node = following[byte]
+            self._label.setdefault(node, index if labelled else 0)
+
+    def transitions(self, key: Key) -> dict[int, Key]:
+        """Down the trie."""
+        return self._next[key]
+
+    def label(self, key: Key) -> int | None:
+        """The string that ends here."""
+        return self._label.get(key)
+
+
+class Text:
+    """An automaton's texts in UTF-8. Key: (its state, node of the spelling)."""
+
+    __slots__ = ("_automaton", "_root", "start")
+
+    def __init__(self, automaton: CharAutomaton, root: SpellingNode) -> None:
+        self._automaton = automaton
+        self._root = root
+        self.start: Key = (automaton.start, root)
+
+    def transitions(self, key: Key) -> dict[int, Key]:
+        """Bytes of the characters that the automaton can read here."""
+        state, node = key
+        step = self._automaton.step
+        targets = [step(state, cls) for cls in range(self._automaton.alphabet.num_classes)]
+        live = sum(1 << cls for cls, target in enumerate(targets) if target is not None)
+        out: dict[int, Key] = {}
+        for byte, following in node.next.items():
+            if isinstance(following, SpellingNode):
+                if following.classes & live:
+                    out[byte] = (state, following)
+            elif live >> following & 1:
+                out[byte] = (targets[following], self._root)
+        return out
+
+    def label(self, key: Key) -> int | None:
+        """Ends between characters, where the automaton accepts."""
+        return 0 if key[1] is self._root and self._automaton.accepts(key[0]) else None
