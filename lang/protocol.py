@@ -194,12 +194,15 @@ class GenerateDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Log-probabilities of given continuations of one prompt."""
+    """Log-probabilities of given continuations of one prompt.
+
+    An empty prompt stands for the model's start token: BOS, or EOS where the model has no BOS.
+    """
 
     rid: str
     prompt: Prompt
     continuations: tuple[Prompt, ...]
-    unconditional: bool = False  # also score each continuation without the prompt
+    unconditional: bool = False  # also score each continuation after the start token alone
     timeout_s: float | None = None
     namespace: str = ""
 
@@ -210,7 +213,7 @@ class ContinuationScore(msgspec.Struct, frozen=True, kw_only=True):
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     top_token_ids: tuple[int, ...]  # the likeliest token at each of these positions
-    unconditional_logprobs: tuple[float | None, ...] | None = None  # first is None: no context
+    unconditional_logprobs: tuple[float, ...] | None = None  # after the start token alone
 
 
 class ScoreResult(msgspec.Struct, frozen=True, kw_only=True):

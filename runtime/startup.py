@@ -1,0 +1,151 @@
+"""From options to a running worker, each phase timed: what was decided, and why."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from ramify.lang.chat import ChatTemplate
+from ramify.lang.errors import ConfigError
+from ramify.lang.protocol import ModelInfo
+from ramify.runtime.cache.kv_pool import KVPool, kv_bytes_per_slot
+from ramify.runtime.cache.radix_tree import RadixTree
+from ramify.runtime.cache.slot_pool import SlotPool
+from ramify.runtime.config import EngineConfig
+from ramify.runtime.executor.executor import Executor
+from ramify.runtime.loader.resolve import ModelFiles, resolve_model
+from ramify.runtime.loader.weights import iterate_weights
+from ramify.runtime.models.config import ModelConfig
+from ramify.runtime.models.llama import LlamaModel, load_model
+from ramify.runtime.scheduler.scheduler import Scheduler
+from ramify.runtime.streams import Streams
+from ramify.runtime.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from ramify.runtime.worker import Worker
+
+CPU_MEMORY = 4 << 30  # bytes the KV pool may take on a CPU at most, before mem_fraction_static
+MIN_SLOTS = 16
+
+
+class Phase(NamedTuple):
+    """One step of the start-up."""
+
+    name: str
+    seconds: float
+    detail: str
+
+
+class Parts(NamedTuple):
+    """What an engine is made of."""
+
+    worker: Worker
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    info: ModelInfo
+    phases: tuple[Phase, ...]
+
+
+class _Clock:
+    """Collects the phases; `detail` of a phase is set inside it."""
+
+    def __init__(self) -> None:
+        self.phases: list[Phase] = []
+        self.detail = ""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started, self.detail = time.perf_counter(), ""
+        yield
+        self.phases.append(Phase(name, time.perf_counter() - started, self.detail))
+
+
+def start_worker(config: EngineConfig, streams: Streams) -> Parts:
+    """Load everything `config` names and start the worker; `LoadError` or `ConfigError` if not."""
+    clock = _Clock()
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    with clock.phase("model"):
+        files = resolve_model(config.model, config.load_format, seed=config.random_seed)
+        context_length = _context_length(config, files.config)
+        clock.detail = f"{files.name} from {files.directory}"
+    with clock.phase("tokenizer"):
+        tokenizer = load_tokenizer(files.directory, files.config)
+        clock.detail = f"{tokenizer.vocab_size:,} tokens"
+    with clock.phase("weights"):
+        model = _load(config, files, context_length)
+        clock.detail = f"{str(model.dtype).removeprefix('torch.')} on {model.device}"
+    with clock.phase("kv pool"):
+        kv_pool = _make_kv_pool(config, model, context_length)
+        clock.detail = f"{kv_pool.num_slots:,} slots, {kv_pool.num_bytes / 2**20:,.0f} MiB"
+    slots = SlotPool(kv_pool.num_slots)
+    scheduler = Scheduler(config, slots, RadixTree(slots), context_length=context_length)
+    worker = Worker(scheduler, Executor(model, kv_pool), streams.publish, streams.fail)
+    info = ModelInfo(
+        model=files.name,
+        context_length=context_length,
+        vocab_size=files.config.vocab_size,
+        eos_token_ids=tokenizer.eos_token_ids,
+        chat_template=tokenizer.chat_template,
+        special_tokens=tokenizer.special_tokens,
+    )
+    template = None
+    if info.chat_template is not None:
+        template = ChatTemplate(info.chat_template, info.special_tokens)
+    return Parts(worker, tokenizer, template, info, tuple(clock.phases))
+
+
+def _context_length(config: EngineConfig, model: ModelConfig) -> int:
+    longest = model.max_position_embeddings
+    if config.context_length is None:
+        return longest
+    if not 1 < config.context_length <= longest:
+        raise ConfigError(
+            f"context_length={config.context_length}: must be between 2 and {longest}, what the "
+            "model was trained for"
+        )
+    return config.context_length
+
+
+def _load(config: EngineConfig, files: ModelFiles, context_length: int) -> LlamaModel:
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device='cuda': torch sees no CUDA device here; use auto or cpu")
+    dtype = torch.bfloat16 if config.dtype == "auto" else getattr(torch, config.dtype)
+    return load_model(files.config, iterate_weights(files), dtype, device, context_length)
+
+
+def _make_kv_pool(config: EngineConfig, model: LlamaModel, context_length: int) -> KVPool:
+    shape = model.config
+    per_slot = kv_bytes_per_slot(shape.num_layers, shape.num_kv_heads, shape.head_dim, model.dtype)
+    num_slots = config.max_total_tokens
+    if num_slots is None:
+        budget = _memory_budget(config, model)
+        # More than every request at full length could never be used.
+        num_slots = min(budget // per_slot, config.max_running_requests * context_length)
+        if num_slots < MIN_SLOTS:
+            raise ConfigError(
+                f"mem_fraction_static={config.mem_fraction_static} leaves {budget / 2**20:,.0f} MiB "
+                f"for the KV pool, and a slot takes {per_slot:,} bytes: raise the fraction, free "
+                "memory, or serve a smaller model"
+            )
+    return KVPool(
+        num_layers=shape.num_layers,
+        num_slots=num_slots,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        dtype=model.dtype,
+        device=model.device,
+    )
+
+
+def _memory_budget(config: EngineConfig, model: LlamaModel) -> int:
+    """Bytes the KV pool may take, with the weights already loaded."""
+    if model.device.type == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        return max(0, int(free - (1.0 - config.mem_fraction_static) * total))
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(min(CPU_MEMORY, free) * config.mem_fraction_static)

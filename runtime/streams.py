@@ -1,0 +1,104 @@
+"""Who waits for which sequence: from the worker's one list of deltas to each caller's queue."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from ramify.lang.errors import ErrorInfo, InvalidRequest, Unavailable
+from ramify.runtime.core import TokenDelta, TokenRequest
+from ramify.runtime.worker import Worker
+
+
+class Stream:
+    """The deltas of one request, read on the event loop that sent it."""
+
+    def __init__(self, num_sequences: int) -> None:
+        self.live = set(range(num_sequences))  # sequences not ended; the worker's thread updates it
+        self.loop = asyncio.get_running_loop()
+        self._deltas: asyncio.Queue[TokenDelta] = asyncio.Queue()
+        self._num_unread = num_sequences  # sequences whose last delta was not read yet
+
+    async def __aiter__(self) -> AsyncIterator[TokenDelta]:
+        while self._num_unread:
+            delta = await self._deltas.get()
+            self._num_unread -= is_last(delta)
+            yield delta
+
+    def put(self, delta: TokenDelta) -> None:
+        """Called on `loop`."""
+        self._deltas.put_nowait(delta)
+
+
+def is_last(delta: TokenDelta) -> bool:
+    """Whether its sequence ends with this delta."""
+    return delta.finish is not None or delta.error is not None
+
+
+class Streams:
+    """All live requests of an engine, by rid.
+
+    An entry is made on the caller's loop and, once accepted, removed only by the worker's thread
+    when the last delta goes by. So a rid is free again only when nothing of it can arrive any more.
+    """
+
+    def __init__(self) -> None:
+        self._live: dict[str, Stream] = {}
+
+    def publish(self, deltas: list[TokenDelta]) -> None:
+        """Hand deltas to their callers' loops: one wake-up per loop. Called by the worker."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Stream, TokenDelta]]] = {}
+        for delta in deltas:
+            stream = self._live[delta.rid]
+            by_loop.setdefault(stream.loop, []).append((stream, delta))
+            if is_last(delta):
+                stream.live.discard(delta.index)
+                if not stream.live:
+                    del self._live[delta.rid]
+        for loop, batch in by_loop.items():
+            with suppress(RuntimeError):  # a closed loop: its readers are gone
+                loop.call_soon_threadsafe(_deliver, batch)
+
+    def fail(self, error: ErrorInfo) -> None:
+        """End every live sequence with `error`. Called by the worker when it dies."""
+        self.publish(
+            [
+                TokenDelta(rid, index, (), error=error)
+                for rid, stream in self._live.items()
+                for index in sorted(stream.live)
+            ]
+        )
+
+    @asynccontextmanager
+    async def open(self, worker: Worker, specs: tuple[TokenRequest, ...]) -> AsyncIterator[Stream]:
+        """Submit one request's sequences; on leaving, whatever still runs is aborted."""
+        rid = specs[0].rid
+        if rid in self._live:
+            raise InvalidRequest(
+                f"rid {rid!r} is in use by a running request: send another, or none",
+                code="duplicate_rid",
+                param="rid",
+            )
+        stream = self._live[rid] = Stream(len(specs))
+        try:
+            accepted = worker.submit(specs)
+        except Unavailable:
+            del self._live[rid]
+            raise
+        try:
+            await asyncio.wrap_future(accepted)
+        except BaseException:
+            if accepted.cancelled() or (accepted.done() and accepted.exception() is not None):
+                del self._live[rid]  # the worker never took it
+            else:
+                worker.abort(rid)
+            raise
+        try:
+            yield stream
+        finally:
+            if stream.live:
+                worker.abort(rid)
+
+
+def _deliver(batch: list[tuple[Stream, TokenDelta]]) -> None:
+    for stream, delta in batch:
+        stream.put(delta)
