@@ -1,0 +1,1 @@
+"""Runs programs: states, forks, streams, batches; backends are the only way out."""

@@ -17,7 +17,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def model_info(self) -> ModelInfo:
-        """What is served here. Asked once per backend by the interpreter, then remembered."""
+        """What is served here. Every run that uses roles asks; remember it if it is far."""
 
     @abstractmethod
     def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateDelta]:
