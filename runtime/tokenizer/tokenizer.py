@@ -88,6 +88,11 @@ class Tokenizer:
             return b""
         return self.token_bytes[token_id] if 0 <= token_id < len(self.token_bytes) else b""
 
+    def special_ids_of(self, names: Iterable[str]) -> dict[int, str]:
+        """Those of `names` that are special tokens, by id."""
+        special = self._codec.special_tokens
+        return {special[name]: name for name in names if name in special}
+
     def _check_ids(self, token_ids: Sequence[int]) -> None:
         if token_ids and not 0 <= min(token_ids) <= max(token_ids) < self.vocab_size:
             bad = next(i for i in token_ids if not 0 <= i < self.vocab_size)
