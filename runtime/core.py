@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ramify.runtime.cache.radix_tree import Match, RadixNode
 
 
-class TokenRequest(NamedTuple):
+class TokenRequest(msgspec.Struct, frozen=True):
     """What the front sends the worker: one sequence to prefill and decode, already tokens."""
 
     rid: str
@@ -111,7 +111,7 @@ class RowResult(NamedTuple):
     error: ErrorInfo | None = None  # this request's own fault, such as NaN logits
 
 
-class TokenDelta(NamedTuple):
+class TokenDelta(msgspec.Struct, frozen=True):
     """What the worker sends back for one sequence after a step."""
 
     rid: str

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from ramify.runtime.sequence import SequenceText
 
 from ramify.lang.chat import ChatTemplate
 from ramify.lang.errors import ConfigError, InvalidRequest, NotSupported
@@ -37,6 +36,7 @@ from ramify.runtime.core import EngineStats, TokenRequest
 from ramify.runtime.executor.sampler import check_token_ids
 from ramify.runtime.loop_thread import LoopThread
 from ramify.runtime.score import Scored, candidates, score_result, scored, token_request
+from ramify.runtime.sequence import SequenceText
 from ramify.runtime.startup import Phase, start_worker
 from ramify.runtime.streams import Streams, is_last
 
@@ -81,7 +81,7 @@ class Engine:
         self._check(request)
         token_ids = await self._encode(request.prompt)
         specs = self._sequences(request, token_ids)
-        texts = [SequenceText(self._tokenizer, request, len(token_ids)) for _ in specs]
+        texts = [SequenceText(self._tokenizer, request.sampling, len(token_ids)) for _ in specs]
         async with self._streams.open(self._worker, specs) as stream:
             async for delta in stream:
                 text = texts[delta.index]

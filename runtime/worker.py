@@ -9,7 +9,8 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from ramify.lang.errors import EngineError, ErrorInfo, RamifyError, Unavailable
 from ramify.runtime.core import BatchPlan, EngineStats, RowResult, TokenDelta, TokenRequest
@@ -26,18 +27,21 @@ class StepExecutor(Protocol):
         ...
 
 
-class _Submit(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Submit:
     specs: tuple[TokenRequest, ...]
     reply: "Future[None]"
 
 
-class _Abort(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Abort:
     rid: str
     index: int | None
     reply: "Future[int]"
 
 
-class _Flush(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Flush:
     reply: "Future[int]"
 
 
