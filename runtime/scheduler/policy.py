@@ -49,7 +49,7 @@ def _highest_priority(request: Request) -> tuple[int, int]:
 
 
 def _depth_first(waiting: Sequence[Request]) -> list[Request]:
-    """Requests of one subtree together, the subtree with most of them first."""
+    """Requests of a subtree together, the fullest subtree first, deeper before shallower."""
     at_node: dict[RadixNode | None, list[Request]] = {}
     for request in sorted(waiting, key=_arrival):
         at_node.setdefault(request.match.last if request.match else None, []).append(request)
@@ -64,10 +64,10 @@ def _depth_first(waiting: Sequence[Request]) -> list[Request]:
                 children.setdefault(node.parent, []).append(node)
             weight[node] += len(requests)
             node = node.parent
-    ordered: list[Request] = []
-    stack = sorted(children.get(None, ()), key=weight.__getitem__)
-    while stack:
+    last_first = unmatched[::-1]
+    stack = sorted(children.get(None, ()), key=weight.__getitem__, reverse=True)
+    while stack:  # own requests come after all of the subtree's, hence last first
         node = stack.pop()
-        ordered += at_node.get(node, ())
-        stack += sorted(children.get(node, ()), key=weight.__getitem__)
-    return ordered + unmatched
+        last_first += reversed(at_node.get(node, ()))
+        stack += sorted(children.get(node, ()), key=weight.__getitem__, reverse=True)
+    return last_first[::-1]

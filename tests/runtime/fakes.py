@@ -13,6 +13,7 @@ from ramify.runtime.core import BatchPlan, PlannedRows, RowResult, TokenRequest
 
 VOCAB = 64
 EOS = 0
+NO_LOGPROBS = LogprobOptions()
 
 
 class FakeExecutor:
@@ -97,7 +98,7 @@ def token_request(
     token_ids: list[int] | tuple[int, ...],
     *,
     index: int = 0,
-    logprobs: LogprobOptions = LogprobOptions(),
+    logprobs: LogprobOptions = NO_LOGPROBS,
     eos: tuple[int, ...] = (EOS,),
     priority: int = 0,
     deadline: float | None = None,
