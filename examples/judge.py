@@ -49,4 +49,5 @@ def main():
 
 
 if __name__ == "__main__":
+    ramify.set_default_backend(ramify.backend_from_env())
     main()

@@ -42,4 +42,5 @@ def main(topic="staying healthy"):
 
 
 if __name__ == "__main__":
+    ramify.set_default_backend(ramify.backend_from_env())
     main()

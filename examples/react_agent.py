@@ -74,4 +74,5 @@ def main(question="How many million people live in Norway and Sweden together?")
 
 
 if __name__ == "__main__":
+    ramify.set_default_backend(ramify.backend_from_env())
     main()

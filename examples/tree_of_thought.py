@@ -68,4 +68,5 @@ def main(wish="see Michelangelo's David"):
 
 
 if __name__ == "__main__":
+    ramify.set_default_backend(ramify.backend_from_env())
     main()

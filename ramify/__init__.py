@@ -60,6 +60,7 @@ from ramify.lang.primitives import (
 if TYPE_CHECKING:
     from ramify.interpreter.backends.endpoint import RuntimeEndpoint
     from ramify.interpreter.backends.engine import Runtime
+    from ramify.interpreter.backends.environment import backend_from_env
     from ramify.runtime.engine import Engine
 
 __version__ = "0.1.0"
@@ -94,6 +95,7 @@ __all__ = [
     "assistant",
     "assistant_begin",
     "assistant_end",
+    "backend_from_env",
     "flush_cache",
     "function",
     "gen",
@@ -117,6 +119,7 @@ _LAZY = {
     "Engine": "ramify.runtime.engine",
     "Runtime": "ramify.interpreter.backends.engine",
     "RuntimeEndpoint": "ramify.interpreter.backends.endpoint",
+    "backend_from_env": "ramify.interpreter.backends.environment",
 }
 
 

@@ -194,5 +194,7 @@ def bundled_model() -> Iterator[Finding]:
         yield Finding("cache", f"{cache} cannot be written", fix)
         return
     free = shutil.disk_usage(existing).free
-    fix = None if free > CACHE_BYTES else "free some space, or set RAMIFY_CACHE_DIR to another disk"
-    yield Finding("cache", f"{cache}, {free / 2**30:.1f} GiB free", fix)
+    hint = "free some space, or set RAMIFY_CACHE_DIR to another disk"
+    yield Finding(
+        "cache", f"{cache}, {free / 2**30:.1f} GiB free", None if free > CACHE_BYTES else hint
+    )

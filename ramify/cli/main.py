@@ -54,10 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fail(verb: str, message: str, code: int) -> int:
     """Print `message` as one paragraph on stderr and return `code`."""
-    lines = f"ramify {verb}: {message}".splitlines()
-    for line in lines:
-        print(textwrap.fill(line, 100, subsequent_indent="  ", **_KEEP), file=sys.stderr)
+    for line in f"ramify {verb}: {message}".splitlines():
+        wrapped = textwrap.wrap(
+            line, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        print("\n".join(wrapped), file=sys.stderr)
     return code
-
-
-_KEEP = {"break_long_words": False, "break_on_hyphens": False}
