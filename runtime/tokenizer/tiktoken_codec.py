@@ -1,6 +1,7 @@
 """Vocabulary files in tiktoken's format: one line per token, its bytes in base64 and its rank."""
 
 import base64
+import re
 from pathlib import Path
 
 import tiktoken
@@ -8,6 +9,9 @@ import tiktoken
 from ramify.lang.errors import LoadError
 from ramify.runtime.tokenizer.patterns import LLAMA3, QWEN
 
+# tiktoken's regex backtracks over a whole run of spaces, and fails on very long ones. Cut as in
+# Llama 3's own tokenizer.py.
+_LONG_RUN = re.compile(r"\s{25000}|\S{25000}")
 _LLAMA3_RANKS = 128_000
 _LLAMA3_NAMED = {
     0: "<|begin_of_text|>",
@@ -58,8 +62,14 @@ class TiktokenCodec:
     def encode(self, text: str, *, is_first: bool) -> list[int]:
         """See `Codec.encode`. Byte-level: a text that goes on is read like one that starts."""
         text.encode("utf-8")
-        ids = self._encoding.encode(text, allowed_special="all", disallowed_special=())
-        return list(ids)
+        ids: list[int] = []
+        start = 0
+        for cut in (*(run.end() for run in _LONG_RUN.finditer(text)), len(text)):
+            ids += self._encoding.encode(
+                text[start:cut], allowed_special="all", disallowed_special=()
+            )
+            start = cut
+        return ids
 
     def token_id(self, token: str) -> int | None:
         """See `Codec.token_id`."""

@@ -158,6 +158,13 @@ def test_qwen_tiktoken_file(tmp_path: Path, config: ModelConfig) -> None:
     assert tokenizer.decode(ids) == "é"
 
 
+@pytest.mark.parametrize("text", [" " * 300_000, "th" * 200_000])
+def test_tiktoken_reads_endless_runs(tmp_path: Path, config: ModelConfig, text: str) -> None:
+    write_tiktoken(tmp_path / "qwen.tiktoken", 259)
+    tokenizer = load_tokenizer(tmp_path, config)
+    assert tokenizer.decode(tokenizer.encode(text, is_first=True)) == text
+
+
 def test_llama3_tiktoken_file_begins_with_bos(tmp_path: Path, config: ModelConfig) -> None:
     write_tiktoken(tmp_path / "tokenizer.model", 128_000)
     tokenizer = load_tokenizer(tmp_path, config)
