@@ -7,64 +7,18 @@ is cancelled. A `Work` holds the `Call`s it continues, so those live as long as 
 """
 
 import asyncio
-import hashlib
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing
 from typing import Any, NamedTuple
 
-import msgspec
-
-from ramify.interpreter.answer import Answer, select_info
+from ramify.interpreter.failure import Failure, describe
 from ramify.interpreter.graph import GraphNode
 from ramify.interpreter.loop import Watch, io_loop, new_future
 from ramify.interpreter.pieces import Piece, needs_template, prompt_of, text_of
 from ramify.interpreter.run import Run
 from ramify.lang.chat import ChatTemplate
-from ramify.lang.errors import (
-    Aborted,
-    BackendError,
-    ProgramError,
-    RamifyError,
-    error_from_info,
-)
+from ramify.lang.errors import Aborted
 from ramify.lang.expr import Gen, Select
-from ramify.lang.options import CallOptions
-from ramify.lang.protocol import (
-    GenerateDelta,
-    GenerateRequest,
-    Prompt,
-    ScoreRequest,
-    Usage,
-    text_prompt,
-)
-from ramify.lang.results import parse_answer
-
-
-class Failure:
-    """Why a result is not there; raised anew by each read, so that tracebacks do not pile up."""
-
-    __slots__ = ("cause", "is_seen", "message")
-
-    def __init__(self, message: str, cause: BaseException) -> None:
-        self.message = message
-        self.cause = cause
-        self.is_seen = False  # whether any read has raised it
-
-    def error(self) -> ProgramError:
-        """The error to raise."""
-        self.is_seen = True
-        error = ProgramError(self.message)
-        error.__cause__ = self.cause
-        return error
-
-
-def describe(error: BaseException) -> str:
-    """An error in one line: its code or class, and its message."""
-    if isinstance(error, RamifyError):
-        return f"{error.code}: {error.message}"
-    return f"{type(error).__name__}: {error}"
+from ramify.lang.protocol import Prompt, Usage
 
 
 class Prefill(NamedTuple):
@@ -209,133 +163,6 @@ class Work(ABC):
             self.prefill.node.tokens = num_prompt - last.work.end_tokens
 
 
-class Generation(Work):
-    """The work of a `gen`."""
-
-    def __init__(
-        self,
-        run: Run,
-        expr: Gen,
-        pieces: tuple[Piece, ...],
-        node: GraphNode,
-        options: CallOptions,
-        group: str | None,
-    ) -> None:
-        super().__init__(run, expr, pieces, node)
-        self._result = expr.result
-        self._options = options
-        self._group = group
-        self.answers = tuple(Answer() for _ in range(options.sampling.n))
-        self._lock = threading.Lock()  # the first answer grows on the loop, is streamed elsewhere
-
-    async def ask(self, prompt: Prompt) -> None:
-        """Generate; raises what the backend raises, or when the answer is not whole."""
-        options = self._options
-        request = GenerateRequest(
-            rid=self.rid,
-            prompt=prompt,
-            sampling=options.sampling,
-            logprobs=options.logprobs,
-            priority=options.priority,
-            timeout_s=options.timeout_s,
-            group=self._group,
-        )
-        async with AsyncExitStack() as stack:
-            deltas: AsyncIterator[GenerateDelta] = self.run.backend.generate(request)
-            if isinstance(deltas, AsyncGenerator):
-                await stack.enter_async_context(aclosing(deltas))
-            async for delta in deltas:
-                self._take(delta)
-        self._complete()
-
-    def _take(self, delta: GenerateDelta) -> None:
-        if delta.error is not None:
-            raise error_from_info(delta.error)
-        if not 0 <= delta.index < len(self.answers):
-            raise BackendError(
-                f"the backend answered with sequence {delta.index} of {len(self.answers)}"
-            )
-        with self._lock:
-            self.answers[delta.index].add(delta)
-            self.text = self.answers[0].text
-        self.watch.fire()
-
-    def _complete(self) -> None:
-        for index, answer in enumerate(self.answers):
-            if answer.finish is None or answer.usage is None:
-                raise BackendError(f"the answer broke off: sequence {index} has no final delta")
-            if answer.finish.type == "abort":
-                raise Aborted(f"the backend aborted sequence {index}")
-        values = [parse_answer(self._result, answer.text) for answer in self.answers]
-        self.value = values if len(values) > 1 else values[0]
-        first = self.answers[0]
-        assert first.usage is not None
-        self.token_ids = tuple(first.token_ids)
-        self.tail = first.tail
-        usages = [answer.usage for answer in self.answers if answer.usage is not None]
-        total = sum(usage.completion_tokens for usage in usages)
-        self._record(
-            msgspec.structs.replace(first.usage, completion_tokens=total),
-            first.usage.prompt_tokens,
-            len(first.token_ids),
-        )
-
-    def meta_info(self) -> Any:
-        """A dict, or a list of one dict per sequence when `n` > 1."""
-        metas = [answer.meta_info(self.rid) for answer in self.answers]
-        return metas if len(metas) > 1 else metas[0]
-
-    def progress(self, since: int) -> Progress:
-        """The first answer so far."""
-        with self._lock:
-            first = self.answers[0]
-            meta = first.meta_info(self.rid, since=since)
-            return Progress(first.text, len(first.token_ids), meta)
-
-
-class Selection(Work):
-    """The work of a `select`."""
-
-    def __init__(self, run: Run, expr: Select, pieces: tuple[Piece, ...], node: GraphNode) -> None:
-        super().__init__(run, expr, pieces, node)
-        self._choices = expr.choices
-        self._method = expr.method
-        self._meta: dict[str, Any] = {}
-
-    async def ask(self, prompt: Prompt) -> None:
-        """Score all choices in one request and take the best."""
-        request = ScoreRequest(
-            rid=self.rid,
-            prompt=prompt,
-            continuations=tuple(text_prompt(choice) for choice in self._choices),
-            unconditional=self._method.needs_unconditional,
-            timeout_s=self.run.options.timeout_s,
-        )
-        result = await self.run.backend.score(request)
-        scores = result.scores
-        if len(scores) != len(self._choices) or not all(score.token_ids for score in scores):
-            raise BackendError(
-                f"the backend scored {len(scores)} of {len(self._choices)} choices, or one as empty"
-            )
-        ranks = self._method.rank(scores)
-        best = max(range(len(ranks)), key=ranks.__getitem__)
-        self.value = self.text = self._choices[best]
-        self.token_ids = scores[best].token_ids
-        self._meta = select_info(self.rid, self._choices, scores, ranks, result.usage)
-        num_scored = sum(len(score.token_ids) for score in scores)
-        self._record(
-            result.usage, result.usage.prompt_tokens - num_scored, len(scores[best].token_ids)
-        )
-
-    def meta_info(self) -> Any:
-        """A dict with the whole distribution over the choices."""
-        return self._meta
-
-    def progress(self, since: int) -> Progress:
-        """The choice, once it is made."""
-        return Progress(self.text, len(self.token_ids), self._meta)
-
-
 class Call:
     """A state's interest in a `Work`; when no state has it any more, the work is cancelled."""
 
@@ -361,9 +188,3 @@ class Call:
     def tail(self) -> str:
         """The answer's text after its last whole token."""
         return self.work.tail
-
-
-def derive_seed(seed: int, place: str) -> int:
-    """A seed of its own for each call of a run, the same in every run of the program."""
-    digest = hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1

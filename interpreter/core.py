@@ -1,26 +1,20 @@
 """The data of one program state: its pieces, its named results, and how expressions extend it."""
 
+import hashlib
 from collections.abc import Iterator
-from concurrent.futures import wait
 from typing import Any
 
 import msgspec
 
-from ramify.interpreter.call import (
-    Call,
-    Failure,
-    Generation,
-    Prefill,
-    Selection,
-    Work,
-    derive_seed,
-)
+from ramify.interpreter.call import Call, Prefill, Work
+from ramify.interpreter.failure import Failure
 from ramify.interpreter.graph import GraphNode, NodeKind, preview
 from ramify.interpreter.loop import Watch
 from ramify.interpreter.pieces import Piece, RoleMark
+from ramify.interpreter.requests import Generation, Selection
 from ramify.interpreter.results import Answered, Result, Scope
 from ramify.interpreter.run import Run
-from ramify.interpreter.waiting import pause
+from ramify.interpreter.waiting import block, pause
 from ramify.lang.errors import InvalidRequest, ProgramError
 from ramify.lang.expr import Gen, RoleBegin, RoleEnd, Select, Text, Visitor
 from ramify.lang.options import CallOptions
@@ -104,9 +98,10 @@ class StateCore(Visitor):
             changes = {"regex": result.regex, "json_schema": result.json_schema}
             changes["stop"] = tuple(dict.fromkeys((*sampling.stop, *result.stop)))
         if sampling.seed is not None and "seed" not in expr.overrides.sampling:
-            changes["seed"] = derive_seed(sampling.seed, f"{self.path}:{len(self.own)}")
+            changes["seed"] = _derived_seed(sampling.seed, f"{self.path}:{len(self.own)}")
         if changes:
             options = options._replace(sampling=msgspec.structs.replace(sampling, **changes))
+        options.check()
         return options
 
     def _append(self, piece: Piece) -> None:
@@ -182,8 +177,9 @@ class StateCore(Visitor):
 
     def join_node(self, children: list["StateCore"], mode: str) -> None:
         """Record a join in the graph."""
-        for child in children:
-            child.flush()
+        if mode == "concate_and_append":
+            for child in children:
+                child.flush()
         self.flush()
         inputs = dict.fromkeys((*self.tip, *(tip for child in children for tip in child.tip)))
         node = self.run.graph.add("join", tuple(inputs), self.path, mode)
@@ -198,8 +194,7 @@ class StateCore(Visitor):
     def settle(self) -> None:
         """Wait on this thread until all calls of this state are over; raise what failed."""
         for call in self.calls():
-            if not call.work.done.done():
-                wait([call.work.done])
+            block(call.work.done, is_async=False)
         self._raise_failed()
 
     async def async_settle(self) -> None:
@@ -247,3 +242,9 @@ def _label(piece: Piece) -> str:
     if isinstance(piece, RoleMark):
         return f"[{piece.roles[-1]}]" if piece.begins else f"[/{piece.roles[-1]}]"
     return "..."  # an answer that a join appended
+
+
+def _derived_seed(seed: int, place: str) -> int:
+    """A seed of its own for each call of a run, the same in every run of the program."""
+    digest = hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1

@@ -21,6 +21,7 @@ from ramify.interpreter.graph import RequestGraph
 from ramify.interpreter.loop import io_loop
 from ramify.interpreter.run import Run
 from ramify.interpreter.state import ProgramState
+from ramify.interpreter.waiting import would_block
 from ramify.lang.options import (
     RUN_NAMES,
     CallOptions,
@@ -63,8 +64,10 @@ class Program:
         call = self._invocation(args, kwargs, backend)
         if stream:
             return self._started(call)
+        if io_loop().is_current():
+            raise would_block(f"await {self._name}.async_run(...)")
         if self._is_async:
-            io_loop().submit(self._run_async(call)).result()
+            self._run_to_end(call)
         else:
             self._run_sync(call)
         return ProgramState(call.core)
@@ -130,6 +133,8 @@ class Program:
         `state.error()` is it. With `generator_style`, states are yielded as they are finished, in
         order; closing the generator cancels the rest.
         """
+        if io_loop().is_current():
+            raise would_block("asyncio.gather over async_run(...)")
         chosen = backend_or_default(backend)
         calls = []
         for element in batch_kwargs:
@@ -215,6 +220,14 @@ class Program:
             executor.shutdown(wait=False)
         del future  # what it raises is in the state
         return ProgramState(call.core, follows=True)
+
+    def _run_to_end(self, call: Invocation) -> None:
+        """An async program on the I/O loop, waited for on this thread."""
+        future = io_loop().submit(self._run_async(call))
+        try:
+            future.result()
+        finally:
+            future.cancel()  # does nothing unless this thread was interrupted
 
     def _run_sync(self, call: Invocation) -> None:
         core, error = call.core, None

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ramify.interpreter.backends.base import Backend
+from ramify.interpreter.failure import Failure
 from ramify.interpreter.graph import RequestGraph
 from ramify.interpreter.loop import new_future
 from ramify.lang.chat import ChatTemplate
@@ -13,7 +14,7 @@ from ramify.lang.errors import InvalidRequest
 from ramify.lang.options import CallOptions
 
 if TYPE_CHECKING:
-    from ramify.interpreter.call import Failure, Work
+    from ramify.interpreter.call import Work
 
 
 class Run:

@@ -17,12 +17,16 @@ def block(future: "Future[Any]", *, is_async: bool) -> None:
     if future.done():
         return
     if io_loop().is_current() or (is_async and _in_event_loop()):
-        raise InvalidRequest(
-            "this result is not there yet, and waiting for it here would block the event loop: "
-            "in an async program write `await s.get(name)`, or `await s.wait()` before reading",
-            code="would_block",
-        )
+        raise would_block("await s.get(name), or await s.wait() before reading")
     wait([future])
+
+
+def would_block(instead: str) -> InvalidRequest:
+    """The error for waiting on an event loop's own thread."""
+    return InvalidRequest(
+        f"waiting here would block the event loop; in an async program write {instead}",
+        code="would_block",
+    )
 
 
 async def pause(future: "Future[Any]") -> None:

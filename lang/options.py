@@ -15,8 +15,11 @@ from ramify.lang.errors import InvalidRequest
 from ramify.lang.protocol import CONSTRAINTS, LogprobOptions, Sampling
 
 
-class RunArguments(TypedDict, total=False):
-    """Defaults that `run` sets for every `gen` of a program. `None` means: not given."""
+class SharedArguments(TypedDict, total=False):
+    """What `run` may say for every `gen` of a program, and each `gen` for itself.
+
+    `None` means: not given.
+    """
 
     max_new_tokens: int | None  # SGLang's other name of max_tokens
     min_new_tokens: int | None  # and of min_tokens
@@ -43,7 +46,13 @@ class RunArguments(TypedDict, total=False):
     timeout_s: float | None  # seconds from acceptance to the last token
 
 
-class GenArguments(RunArguments, total=False):
+class RunArguments(SharedArguments, total=False):
+    """What `run` may say."""
+
+    max_tokens: int | None
+
+
+class GenArguments(SharedArguments, total=False):
     """What one `gen` may say besides its name, `max_tokens` and the type of its result."""
 
     regex: str | None
@@ -59,6 +68,11 @@ class CallOptions(NamedTuple):
     priority: int = 0
     timeout_s: float | None = None
 
+    def check(self) -> None:
+        """Raise `InvalidRequest` for the first option out of range or in conflict."""
+        self.sampling.check()
+        self.logprobs.check()
+
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
@@ -69,11 +83,9 @@ class Overrides:
     call: dict[str, Any] = field(default_factory=dict)
 
     def apply(self, base: CallOptions) -> CallOptions:
-        """`base` with what was given in its place, checked; raises `InvalidRequest`."""
+        """`base` with what was given in its place."""
         sampling = msgspec.structs.replace(base.sampling, **self.sampling)
         logprobs = msgspec.structs.replace(base.logprobs, **self.logprobs)
-        sampling.check()
-        logprobs.check()
         return CallOptions(
             sampling,
             logprobs,
@@ -92,7 +104,7 @@ _CALL = {"priority": int, "timeout_s": float}
 _SAMPLING = {f.name: f.type for f in msgspec.structs.fields(Sampling) if f.name != "choices"}
 _TEXTS = ("stop", "stop_regex")  # a single string means a list of one
 
-RUN_NAMES = frozenset(RunArguments.__annotations__) | {"max_tokens"}
+RUN_NAMES = frozenset(RunArguments.__annotations__)
 GEN_NAMES = frozenset(GenArguments.__annotations__) | {"max_tokens"}
 
 

@@ -25,7 +25,7 @@ from ramify.lang.options import (
 )
 from ramify.lang.results import PLAIN, ResultType, result_of_dtype, result_of_schema
 
-GEN_OWN = frozenset({"name", "dtype", "schema", "choices", "choices_method"})
+_OWN_NAMES = frozenset({"name", "dtype", "schema", "choices", "choices_method"})
 
 
 def gen(
@@ -37,7 +37,7 @@ def gen(
     choices: Sequence[str] | None = None,
     choices_method: ChoicesMethod | None = None,
     **options: Unpack[GenArguments],
-) -> Gen | Select:
+) -> Expr:
     """Let the model continue the state; the answer is `s[name]`.
 
     `dtype` (int, float, bool, str) or `schema` (a pydantic model, dataclass, TypedDict, Enum,
@@ -49,7 +49,7 @@ def gen(
         return _gen_of_choices(name, max_tokens, dtype, schema, choices, choices_method, options)
     check_name(name)
     given = {"max_tokens": max_tokens, **options}
-    overrides = parse_options(given, GEN_NAMES | GEN_OWN, "gen()")
+    overrides = parse_options(given, GEN_NAMES | _OWN_NAMES, "gen()")
     constraints = [key for key in CONSTRAINT_NAMES if key in overrides.sampling]
     constraints += [key for key, value in (("dtype", dtype), ("schema", schema)) if value]
     if len(constraints) > 1:
@@ -63,14 +63,14 @@ def gen(
 
 def gen_int(
     name: str | None = None, max_tokens: int | None = None, **options: Unpack[GenArguments]
-) -> Gen | Select:
+) -> Expr:
     """`gen` with `dtype=int`."""
     return gen(name, max_tokens, dtype=int, **options)
 
 
 def gen_string(
     name: str | None = None, max_tokens: int | None = None, **options: Unpack[GenArguments]
-) -> Gen | Select:
+) -> Expr:
     """`gen` with `dtype=str`: a string in double quotes; `s[name]` is what they enclose."""
     return gen(name, max_tokens, dtype=str, **options)
 
@@ -91,10 +91,9 @@ def select(
         raise InvalidRequest(
             f"choices={choices!r}: must be a list of strings", code="invalid_type", param="choices"
         )
-    if not choices or not all(choices) or len(set(choices)) != len(choices):
+    if not choices or not all(choices):
         raise InvalidRequest(
-            f"choices={list(choices)!r}: must be at least one non-empty string, each once",
-            param="choices",
+            f"choices={list(choices)!r}: must be one or more non-empty strings", param="choices"
         )
     if temperature != 0:
         raise InvalidRequest(
