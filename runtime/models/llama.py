@@ -14,16 +14,22 @@ from ramify.runtime.layers.attention import attention, store_kv
 from ramify.runtime.layers.norm import rms_norm
 from ramify.runtime.layers.rope import apply_rope, rope_tables
 from ramify.runtime.models.config import ModelConfig
+from ramify.runtime.models.small_batch import DTYPES, MAX_ROWS, SmallBatchRunner
 from ramify.runtime.models.weights import ModelWeights, load_weights
 
 
 class LlamaModel:
     """Weights and the forward pass. Holds no state between steps."""
 
-    def __init__(self, config: ModelConfig, weights: ModelWeights, num_positions: int) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: ModelWeights, num_positions: int, num_threads: int
+    ) -> None:
         self.config = config
         self.weights = weights
         cos, sin = rope_tables(config, num_positions)
+        self._small: SmallBatchRunner | None = None
+        if self.device.type == "cpu" and self.dtype in DTYPES:
+            self._small = SmallBatchRunner(config, weights, cos, sin, num_threads)
         self._cos = cos.to(self.device)  # [num_positions, head_dim / 2] float32
         self._sin = sin.to(self.device)
 
@@ -39,6 +45,12 @@ class LlamaModel:
 
     def forward(self, batch: Batch, kv_pool: KVPool) -> torch.Tensor:
         """Run the batch, writing its K and V: [num_logits, hidden_size], the rows of logit_rows."""
+        if self._small is not None and batch.num_tokens <= MAX_ROWS:
+            return self._small.forward(batch, kv_pool)
+        return self.forward_torch(batch, kv_pool)
+
+    def forward_torch(self, batch: Batch, kv_pool: KVPool) -> torch.Tensor:
+        """`forward` in torch's own operations: any batch, any device."""
         weights, eps = self.weights, self.config.rms_norm_eps
         x_TC = weights.embed[batch.input_ids]
         for layer in range(self.config.num_layers):
@@ -50,7 +62,14 @@ class LlamaModel:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[num_logits, hidden_size] -> [num_logits, vocab_size] float32."""
+        if self._small is not None and hidden.shape[0] <= MAX_ROWS:
+            return self._small.logits(hidden)
         return linear(hidden, self.weights.lm_head).float()
+
+    def close(self) -> None:
+        """End the threads that small batches run on."""
+        if self._small is not None:
+            self._small.close()
 
     def _attention(
         self, layer: int, x_TC: torch.Tensor, batch: Batch, kv_pool: KVPool
@@ -84,13 +103,20 @@ def load_model(
     dtype: torch.dtype,
     device: torch.device | str,
     num_positions: int | None = None,
+    num_threads: int | None = None,
 ) -> LlamaModel:
     """Build the model from a checkpoint's (name, tensor) pairs; `LoadError` if they do not fit.
 
-    `num_positions` is the longest sequence to be served; None = all the model knows.
+    `num_positions` is the longest sequence to be served; None = all the model knows. `num_threads`
+    are the CPU threads of a forward pass; None = what torch uses.
     """
     loaded = load_weights(config, weights, dtype, torch.device(device))
-    return LlamaModel(config, loaded, num_positions or config.max_position_embeddings)
+    return LlamaModel(
+        config,
+        loaded,
+        num_positions or config.max_position_embeddings,
+        num_threads or torch.get_num_threads(),
+    )
 
 
 def _row(stacked: torch.Tensor | None, layer: int) -> torch.Tensor | None:
