@@ -133,7 +133,7 @@ class Engine:
         logprobs: LogprobOptions = LogprobOptions(),  # noqa: B008 - frozen
         timeout_s: float | None = None,
     ) -> Answer:
-        """Continue one prompt (text, token ids, or a tuple of segments); blocks until it is done."""
+        """Continue one prompt: text, token ids, or a tuple of segments. Blocks until it is done."""
         return self.generate_batch([prompt], sampling, logprobs=logprobs, timeout_s=timeout_s)[0]
 
     def generate_batch(

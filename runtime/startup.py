@@ -128,9 +128,9 @@ def _make_kv_pool(config: EngineConfig, model: LlamaModel, context_length: int) 
         num_slots = min(budget // per_slot, config.max_running_requests * context_length)
         if num_slots < MIN_SLOTS:
             raise ConfigError(
-                f"mem_fraction_static={config.mem_fraction_static} leaves {budget / 2**20:,.0f} MiB "
-                f"for the KV pool, and a slot takes {per_slot:,} bytes: raise the fraction, free "
-                "memory, or serve a smaller model"
+                f"mem_fraction_static={config.mem_fraction_static} leaves "
+                f"{budget / 2**20:,.0f} MiB for the KV pool, and a slot takes {per_slot:,} bytes: "
+                "raise the fraction, free memory, or serve a smaller model"
             )
     return KVPool(
         num_layers=shape.num_layers,

@@ -124,7 +124,7 @@ class Worker:
                 command.reply.set_exception(error)
 
     def _take_commands(self) -> bool:
-        """Handle every command waiting; with no work, wait for one. False: the end was asked for."""
+        """Handle the commands waiting; with no work, wait for one. False: time to end."""
         block = not self._scheduler.has_work
         while True:
             try:
