@@ -4,26 +4,24 @@ import ramify
 from ramify import gen, select
 
 EXAMPLES = """\
-Review: The pool was dirty and crowded. The view of the sea was wonderful. The bus was always late.
-pool: dirty and crowded. Verdict: bad
-view: wonderful. Verdict: good
-bus: always late. Verdict: bad
+Review: The pool was dirty and crowded. The view was wonderful. The bus was late every day.
+The pool was dirty and crowded. Verdict: bad
+The view was wonderful. Verdict: good
+The bus was late every day. Verdict: bad
 
-Review: Dinner was delicious. The garden was full of rubbish. The lift was fast and clean.
-dinner: delicious. Verdict: good
-garden: full of rubbish. Verdict: bad
-lift: fast and clean. Verdict: good
+Review: The dinner was delicious. The garden was full of rubbish. The lift was fast and clean.
+The dinner was delicious. Verdict: good
+The garden was full of rubbish. Verdict: bad
+The lift was fast and clean. Verdict: good
 
 Review: The music was far too loud. The drinks were cheap and good. The chairs were broken.
-music: far too loud. Verdict: bad
-drinks: cheap and good. Verdict: good
-chairs: broken. Verdict: bad
+The music was far too loud. Verdict: bad
+The drinks were cheap and good. Verdict: good
+The chairs were broken. Verdict: bad
 
 """
-REVIEW = (
-    "The room was large and quiet. Breakfast was cold and late. The staff were friendly and kind."
-)
-PARTS = ["room", "breakfast", "staff"]
+REVIEW = "The soup was cold and salty. The fish was fresh and tasty. The waiter was rude to us."
+PARTS = ["soup", "fish", "waiter"]
 
 
 @ramify.function
@@ -31,10 +29,10 @@ def judge(s, review, parts):
     s += EXAMPLES + f"Review: {review}\n"
     branches = s.fork(len(parts))
     for branch, part in zip(branches, parts, strict=True):
-        branch += f"{part}:" + gen("finding", max_tokens=24, stop=[".", "\n"])
+        branch += f"The {part}" + gen("finding", max_tokens=24, stop=[".", "\n"])
         branch += ". Verdict:" + select("verdict", [" good", " bad"]) + "\n"
     branches.join("concate_and_append")  # the state goes on with the text of all branches
-    s += "\nReview in three words:" + gen("summary", max_tokens=12, stop=[".", "\n"])
+    s += "\nIn short, the review" + gen("summary", max_tokens=24, stop=[".", "\n"])
     s["findings"] = [branch["finding"].strip() for branch in branches]
     s["verdicts"] = [branch["verdict"].strip() for branch in branches]
 
@@ -43,9 +41,8 @@ def main():
     state = judge.run(REVIEW, PARTS, temperature=0)
     print(REVIEW)
     for part, finding, verdict in zip(PARTS, state["findings"], state["verdicts"], strict=True):
-        print(f"  {part + ':':<10} {verdict:<5} ({finding})")
-    print(f"  {state['verdicts'].count('good')} of {len(PARTS)} good")
-    print(f"  summary:   {state['summary'].strip()}")
+        print(f"  {part + ':':<8} {verdict:<5} ({finding})")
+    print(f"In short, the review{state['summary']}.")
 
 
 if __name__ == "__main__":

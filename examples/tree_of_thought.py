@@ -28,15 +28,11 @@ def proposed(s, kind):
     return list(dict.fromkeys(s[f"{kind} {number}"].strip() for number in (1, 2, 3)))
 
 
-def rate(s, wish, kind, thoughts):
-    s += f"\nOf these {kind}, to {wish}, one should travel to"
-    s += select(f"best {kind}", [f" {thought}" for thought in thoughts])
-    s += ".\n"
-
-
-def rated(s, kind, thoughts):
-    """Each thought with its probability of being the best, best first."""
-    probabilities = s.get_meta_info(f"best {kind}")["probabilities"]
+def rated(s, wish, noun, thoughts):
+    """Each thought with its probability of serving the wish, best first."""
+    s += f"\nTo {wish}, one should travel to{noun}"
+    s += select("best", [f" {thought}" for thought in thoughts])
+    probabilities = s.get_meta_info("best")["probabilities"]
     return sorted(zip(probabilities, thoughts, strict=True), reverse=True)
 
 
@@ -44,18 +40,14 @@ def rated(s, kind, thoughts):
 def travel(s, wish):
     s += EXAMPLES
     propose(s, "countries", "Europe")
-    countries = proposed(s, "countries")
-    rate(s, wish, "countries", countries)
-    kept = rated(s, "countries", countries)[:KEEP]
+    kept = rated(s.copy(), wish, "", proposed(s, "countries"))[:KEEP]
 
     branches = s.fork(len(kept))
     for branch, (_, country) in zip(branches, kept, strict=True):
         propose(branch, "cities", country)
     plans = []
-    for branch in branches:
-        rate(branch, wish, "cities", proposed(branch, "cities"))
     for branch, (likely, country) in zip(branches, kept, strict=True):
-        for value, city in rated(branch, "cities", proposed(branch, "cities")):
+        for value, city in rated(branch.copy(), wish, " the city of", proposed(branch, "cities")):
             plans.append((likely * value, f"{city}, {country}"))
     s["plans"] = sorted(plans, reverse=True)
 
