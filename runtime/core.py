@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
+from ramify.grammars.matcher import Matcher, TokenGrammar
 from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import FinishReason, LogprobOptions, Sampling, TokenLogprob
 
@@ -33,6 +34,7 @@ class TokenRequest(msgspec.Struct, frozen=True):
     deadline: float | None = None  # time.monotonic() at which it ends with deadline_exceeded
     namespace: str = ""
     group: str | None = None
+    grammar: TokenGrammar | None = None  # what the answer must be; None: anything
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +63,7 @@ class Request:
     next_row: int = 0  # first position of prefill_ids whose row is not planned yet
     is_resumed: bool = False  # has been retracted: what it finds cached may be its own work
     stop_ids: frozenset[int] = frozenset()  # tokens that end it
+    matcher: Matcher | None = None  # its place in its grammar
     match: "Match | None" = None  # longest cached prefix of prefill_ids, when last looked up
 
     @property

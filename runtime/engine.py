@@ -14,10 +14,10 @@ from typing import Any, Self
 
 import msgspec
 
+from ramify.grammars.matcher import TokenGrammar
 from ramify.lang.chat import ChatTemplate
-from ramify.lang.errors import ConfigError, InvalidRequest, NotSupported
+from ramify.lang.errors import ConfigError, InvalidRequest
 from ramify.lang.protocol import (
-    CONSTRAINTS,
     GenerateDelta,
     GenerateRequest,
     LogprobOptions,
@@ -32,6 +32,7 @@ from ramify.lang.protocol import (
 )
 from ramify.runtime.answer import Answer, collect
 from ramify.runtime.config import EngineConfig
+from ramify.runtime.constraint import GrammarCache
 from ramify.runtime.core import EngineStats, TokenRequest
 from ramify.runtime.executor.sampler import check_token_ids
 from ramify.runtime.loop_thread import LoopThread
@@ -64,6 +65,7 @@ class Engine:
         self._worker = parts.worker
         self._tokenizer = parts.tokenizer
         self._info = parts.info
+        self._grammars = GrammarCache(parts.tokenizer)
         self._seeds = itertools.count(self.config.random_seed)
         self._loop = LoopThread()
 
@@ -80,7 +82,8 @@ class Engine:
         """
         self._check(request)
         token_ids = await self._encode(request.prompt)
-        specs = self._sequences(request, token_ids)
+        grammar = await self._grammars.grammar_of(request.sampling)
+        specs = self._sequences(request, token_ids, grammar)
         texts = [SequenceText(self._tokenizer, request.sampling, len(token_ids)) for _ in specs]
         async with self._streams.open(self._worker, specs) as stream:
             async for delta in stream:
@@ -210,6 +213,7 @@ class Engine:
     def close(self) -> None:
         """End what runs with finish `abort`, then release the model."""
         self._worker.close()
+        self._grammars.close()
         self._loop.close()
 
     def __enter__(self) -> Self:
@@ -240,11 +244,6 @@ class Engine:
         request.sampling.check()
         request.logprobs.check()
         check_token_ids(request.sampling, self._info.vocab_size)
-        for name in CONSTRAINTS:
-            if getattr(request.sampling, name) is not None:
-                raise NotSupported(
-                    f"{name}: this version cannot constrain the output; drop it", param=name
-                )
         if request.timeout_s is not None and not request.timeout_s > 0:
             raise InvalidRequest(
                 f"timeout_s={request.timeout_s}: must be positive, or absent for no limit",
@@ -258,7 +257,7 @@ class Engine:
         return await asyncio.to_thread(self._tokenizer.encode_prompt, prompt, is_first=is_first)
 
     def _sequences(
-        self, request: GenerateRequest, token_ids: Sequence[int]
+        self, request: GenerateRequest, token_ids: Sequence[int], grammar: TokenGrammar | None
     ) -> tuple[TokenRequest, ...]:
         seed = request.sampling.seed
         sampling = msgspec.structs.replace(
@@ -277,6 +276,7 @@ class Engine:
                 deadline=deadline,
                 namespace=request.namespace,
                 group=request.group,
+                grammar=grammar,
             )
             for index in range(request.sampling.n)
         )

@@ -10,6 +10,7 @@ from ramify.lang.protocol import TokenLogprob
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import BatchPlan, PlannedRows, RowResult
 from ramify.runtime.executor.batch import logprob_positions, prepare
+from ramify.runtime.executor.constraints import fill_bitmask
 from ramify.runtime.executor.sampler import Sampled, sample, token_logprobs
 from ramify.runtime.models.llama import LlamaModel
 
@@ -55,7 +56,11 @@ class Executor:
         requests = [entry.request for entry in rows if entry.sample]
         if not requests:
             return iter(())
-        return iter(sample(self.model.logits(hidden), requests))
+        constraints = fill_bitmask(requests, self.model.config.vocab_size)
+        choices = sample(self.model.logits(hidden), requests, constraints.bitmask)
+        for row, error in constraints.errors.items():
+            choices[row] = Sampled(None, None, error)
+        return iter(choices)
 
     def _score(
         self, hidden: torch.Tensor, rows: Sequence[PlannedRows]

@@ -11,6 +11,8 @@ def stop_reason(request: Request, token: int) -> FinishReason | None:
     """Why `token`, just sampled and not yet appended, ends the request; None if it goes on."""
     if token in request.stop_ids and request.output_len >= request.spec.sampling.min_tokens:
         return FinishReason(type="stop", matched=token)
+    if request.matcher is not None and request.matcher.is_finished:  # also with ignore_eos
+        return FinishReason(type="stop", matched=token)
     if request.output_len + 1 >= request.spec.sampling.max_tokens:
         return _LENGTH
     return None

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ramify.grammars.matcher import Matcher
 from ramify.lang.errors import DeadlineExceeded, ErrorInfo, InvalidRequest, Unavailable
 from ramify.lang.protocol import FinishReason, TokenLogprob
 from ramify.runtime.cache.radix_tree import RadixNode, RadixTree
@@ -120,6 +121,7 @@ class Scheduler:
             namespace=seq if self._config.disable_radix_cache else spec.namespace,
             prefill_ids=np.array(spec.token_ids, dtype=np.int32),
             stop_ids=frozenset(spec.sampling.stop_token_ids + eos),
+            matcher=None if spec.grammar is None else Matcher(spec.grammar),
         )
         if spec.logprobs.prompt_start == 0:
             request.prompt_logprobs.append(TokenLogprob(None, spec.token_ids[0]))
@@ -182,6 +184,8 @@ class Scheduler:
             return self._end(request, prefill_delta(request, now))
         token = result.next_token
         assert token is not None, f"{request.spec.rid}: no token was sampled"
+        matcher = request.matcher
+        assert matcher is None or matcher.accept(token), f"{request.spec.rid}: {token} not allowed"
         is_prefill_end = request.output_len == 0
         if is_prefill_end:
             request.first_token = now

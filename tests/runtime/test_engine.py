@@ -1,6 +1,7 @@
 """The engine's promises, on a tiny random model."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -102,7 +103,8 @@ def test_a_stop_token_ends_the_answer_and_is_not_part_of_it(engine):
     stop = free.token_ids[5]
     first = free.token_ids.index(stop)
     cut = engine.generate(
-        "stop token", Sampling(temperature=0, max_tokens=12, stop_token_ids=(stop,), ignore_eos=True)
+        "stop token",
+        Sampling(temperature=0, max_tokens=12, stop_token_ids=(stop,), ignore_eos=True),
     )
     assert cut.token_ids == free.token_ids[:first]
     assert cut.completions[0].finish.matched == stop
@@ -160,6 +162,35 @@ def test_max_tokens_zero_only_fills_the_cache(engine):
     assert answer.token_ids == () and answer.completions[0].finish.type == "length"
     usage = engine.generate("prefill only", GREEDY).completions[0].usage
     assert usage.cached_tokens == usage.prompt_tokens - 1
+
+
+def test_an_answer_keeps_to_its_regex_beside_free_neighbours(engine):
+    free = engine.generate("constrained", GREEDY).token_ids
+    held = [
+        Sampling(
+            max_tokens=60, seed=seed, regex=r"(yes|no), [0-9]{2,4}\.", ignore_eos=bool(seed % 2)
+        )
+        for seed in range(6)
+    ]
+    answers = engine.generate_batch(["constrained"] * 7, [*held, GREEDY])
+    for answer in answers[:6]:
+        assert re.fullmatch(regex, answer.text)
+        assert answer.completions[0].finish.type == "stop"
+    assert answers[6].token_ids == free
+
+
+def test_an_answer_is_one_of_the_choices(engine):
+    choices = ("apple", "apricot", "banana")
+    answers = engine.generate_batch(
+        ["pick"] * 4, [Sampling(max_tokens=20, seed=i, choices=choices) for i in range(4)]
+    )
+    assert all(answer.text in choices for answer in answers)
+
+
+def test_a_bad_regex_is_refused_with_its_place(engine):
+    with pytest.raises(InvalidRequest, match="regex") as error:
+        engine.generate("x", Sampling(regex="a(b"))
+    assert error.value.code == "invalid_regex" and error.value.param == "regex"
 
 
 @pytest.mark.parametrize(
@@ -295,6 +326,6 @@ def test_options_that_cannot_work_are_named(tiny_model_dir):
 def test_a_request_larger_than_the_pool_is_refused_with_the_fix(tiny_model_dir):
     with (
         Engine(str(tiny_model_dir("llama")), max_total_tokens=32) as engine,
-        pytest.raises(InvalidRequest, match="max.total.tokens"),
+        pytest.raises(InvalidRequest, match=r"max.total.tokens"),
     ):
         engine.generate([5] * 30, Sampling(max_tokens=30))
