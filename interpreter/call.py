@@ -53,6 +53,7 @@ class Work(ABC):
         self._call_name = str(expr)
         self._pieces = pieces
         self._template: ChatTemplate | None = None
+        self._is_cancelled = False  # perhaps before there is a task
         self._task: asyncio.Task[None] | None = None
         node.rid = self.rid
         node.status = "waiting"
@@ -82,13 +83,14 @@ class Work(ABC):
 
     def cancel(self) -> None:
         """Stop it, wherever it is; it ends with `Aborted`. Safe on any thread, and twice."""
+        self._is_cancelled = True
         if not self.done.done():
             io_loop().call(self._cancel)
 
     def _start(self) -> None:
         self._task = asyncio.ensure_future(self._execute())
         self._task.add_done_callback(self._settle)
-        if self.run.cancelled:
+        if self._is_cancelled or self.run.cancelled:
             self._task.cancel()
 
     def _cancel(self) -> None:

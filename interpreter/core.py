@@ -64,7 +64,11 @@ class StateCore(Visitor):
     def role_end(self, expr: RoleEnd) -> None:
         """Close the open message."""
         if self.open_role != expr.role:
-            is_open = f"{self.open_role} is open" if self.open_role else "no message is open"
+            is_open = (
+                f"the open message is {self.open_role}'s"
+                if self.open_role
+                else "no message is open"
+            )
             raise InvalidRequest(
                 f"{expr.role}_end() without its beginning: {is_open}", code="nested_roles"
             )
@@ -116,9 +120,9 @@ class StateCore(Visitor):
         self.flushed = len(self.pieces)
         if expr.name is not None:
             self.set_result(expr.name, Answered(call))
-        work.submit()
         if self.is_cancelled:
             work.cancel()
+        work.submit()
 
     # -- the graph
 

@@ -81,7 +81,7 @@ class MockBackend(Backend):
         request.sampling.check()
         num_prompt = len(prompt.encode())
         for index in range(request.sampling.n):
-            text = self._reply(prompt, _constrained_example(request.sampling))
+            text = self._reply(prompt, lambda: _example(request.sampling))
             await asyncio.sleep(self._delay_s)
             for delta in _deltas(request, index, text, num_prompt, self._chunk_size):
                 yield delta
@@ -91,7 +91,7 @@ class MockBackend(Backend):
         """Scores in which the scripted reply is the likeliest continuation."""
         prompt = self._begin(request)
         choices = [prompt_text(continuation) for continuation in request.continuations]
-        reply = self._reply(prompt, choices[0])
+        reply = self._reply(prompt, lambda: choices[0])
         if reply not in choices:
             raise InvalidRequest(f"the scripted reply {reply!r} is none of the choices {choices!r}")
         await asyncio.sleep(self._delay_s)
@@ -119,11 +119,11 @@ class MockBackend(Backend):
             raise Aborted("the mock backend is closed")
         return prompt_text(request.prompt)
 
-    def _reply(self, prompt: str, default: str) -> str:
+    def _reply(self, prompt: str, default: Callable[[], str]) -> str:
         if callable(self._replies):
             reply = self._replies(prompt)
         elif self._replies is None:
-            reply = default
+            reply = default()
         else:
             with self._lock:
                 index, self._num_used = self._num_used, self._num_used + 1
@@ -151,7 +151,7 @@ def prompt_text(prompt: Prompt) -> str:
 _EXAMPLES = {REGEX_INT: "0", REGEX_FLOAT: "0.0", REGEX_BOOL: "False", REGEX_STR: '""'}
 
 
-def _constrained_example(sampling: Sampling) -> str:
+def _example(sampling: Sampling) -> str:
     """What is answered without a script; constraints other than a `dtype` need one."""
     if sampling.regex is not None and sampling.regex in _EXAMPLES:
         return _EXAMPLES[sampling.regex]
