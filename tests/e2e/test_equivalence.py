@@ -11,16 +11,40 @@ pytestmark = pytest.mark.weights
 
 NUM_TOKENS = 64
 GREEDY = Sampling(temperature=0.0, max_tokens=NUM_TOKENS, ignore_eos=True)
-TOPICS = (
-    *("The capital of France is", "Once upon a time, in a small village", "def fibonacci(n):"),
-    *("Water boils at", "The three primary colours are", "In 1969, astronauts", "Dear Sir or Madam,"),
-    *("To bake bread you need", "The mitochondria is", "A haiku about the sea:", "SELECT name FROM"),
-    *("Photosynthesis is the process", "Roses are red,", "The quick brown fox", "My favourite book"),
-    *("The speed of light", "Ingredients: flour,", "The president said", "Chapter 1.", "Why do cats"),
-    *("The history of Rome", "If x is even, then", "She opened the door and", "Machine learning is"),
-    *("The largest ocean", "Breaking news:", "Q: What is gravity? A:", "import numpy as np"),
-    *("He was born in", "The recipe calls for", "On a cold winter night", "The theory of evolution"),
-)
+TOPICS = """
+The capital of France is
+Once upon a time, in a small village
+def fibonacci(n):
+Water boils at
+The three primary colours are
+In 1969, astronauts
+Dear Sir or Madam,
+To bake bread you need
+The mitochondria is
+A haiku about the sea:
+SELECT name FROM
+Photosynthesis is the process
+Roses are red,
+The quick brown fox
+My favourite book
+The speed of light
+Ingredients: flour,
+The president said
+Chapter 1.
+Why do cats
+The history of Rome
+If x is even, then
+She opened the door and
+Machine learning is
+The largest ocean
+Breaking news:
+Q: What is gravity? A:
+import numpy as np
+He was born in
+The recipe calls for
+On a cold winter night
+The theory of evolution
+""".strip().splitlines()
 INTRO = "The following text was written by a careful author for readers of all ages. " * 6
 
 

@@ -166,10 +166,9 @@ def test_max_tokens_zero_only_fills_the_cache(engine):
 
 def test_an_answer_keeps_to_its_regex_beside_free_neighbours(engine):
     free = engine.generate("constrained", GREEDY).token_ids
+    regex = r"(yes|no), [0-9]{2,4}\."
     held = [
-        Sampling(
-            max_tokens=60, seed=seed, regex=r"(yes|no), [0-9]{2,4}\.", ignore_eos=bool(seed % 2)
-        )
+        Sampling(max_tokens=60, seed=seed, regex=regex, ignore_eos=bool(seed % 2))
         for seed in range(6)
     ]
     answers = engine.generate_batch(["constrained"] * 7, [*held, GREEDY])
