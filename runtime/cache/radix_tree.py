@@ -38,6 +38,7 @@ class RadixNode:
     children: "dict[int, RadixNode]" = field(default_factory=dict)  # by first token
     lock_ref: int = 0
     last_used: int = 0  # the tree's clock at the last lock or unlock
+    changed: int = 0  # the tree's version when a match that ends here last became out of date
     is_live: bool = True  # False once evicted
 
     @property
@@ -76,7 +77,7 @@ class RadixTree:
         """
         node: RadixNode | None = None
         if hint is not None:
-            if hint.version == self.version:
+            if self.is_current(hint):
                 return hint
             node = hint.last
             while node is not None and (not node.is_live or node.end > hint.length):
@@ -95,6 +96,12 @@ class RadixTree:
                 break
         return Match(end, node, self.version)
 
+    def is_current(self, match: Match) -> bool:
+        """Whether the same search would come out the same."""
+        if match.last is None:
+            return match.version == self.version
+        return match.last.changed <= match.version
+
     def num_unlocked(self, match: Match) -> int:
         """Matched tokens that nobody has locked: what a lock takes from `num_evictable`."""
         count, node = 0, match.last
@@ -105,7 +112,7 @@ class RadixTree:
 
     def lock_match(self, match: Match, namespace: Hashable) -> RadixNode:
         """Lock exactly the matched tokens; the node that ends with them is the caller's lock."""
-        assert match.version == self.version, f"{match.version=}: tree is at {self.version}"
+        assert self.is_current(match), f"the tree changed since it was at {match.version=}"
         node = match.last
         if node is None:
             node = RadixNode(namespace, _EMPTY, _EMPTY, end=0, parent=None, born=0)
@@ -177,7 +184,7 @@ class RadixTree:
         leaf.last_used = self._clock
         self.num_cached += len(leaf.key)
         self.num_evictable += len(leaf.key)
-        self.version += 1
+        self._mark_changed(node)
         self._became_unused_leaf(leaf)
         return leaf
 
@@ -203,7 +210,7 @@ class RadixTree:
         self.num_cached -= len(leaf.key)
         self.num_evictable -= len(leaf.key)
         self._num_nodes -= 1
-        self.version += 1
+        self._mark_changed(leaf)
         del parent.children[leaf.key.item(0)]
         leaf.is_live = False
         leaf.key = leaf.slots = _EMPTY  # old hints may still point here: hold no arrays for them
@@ -255,14 +262,19 @@ class RadixTree:
         node.key, node.slots, node.parent = node.key[cut:], node.slots[cut:], upper
         upper.children[node.key.item(0)] = node
         self._num_nodes += 1
-        self.version += 1
+        self._mark_changed(node)
         return upper
+
+    def _mark_changed(self, node: RadixNode) -> None:
+        """Matches that end at `node`, perhaps inside it, have to be looked up again."""
+        self.version += 1
+        node.changed = self.version
 
     def _became_unused_leaf(self, node: RadixNode) -> None:
         if node.parent is None:
             node.is_live = False
             del self._roots[node.namespace]
-            self.version += 1
+            self._mark_changed(node)
             return
         self._num_pushed += 1
         heapq.heappush(self._lru, (node.last_used, self._num_pushed, node))

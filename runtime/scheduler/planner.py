@@ -194,7 +194,8 @@ class Planner:
         queues = self.queues
         if not queues.waiting or not self._can_admit(draft, 0):
             return
-        reserved = sum(map(_reserve, queues.running()))
+        reserved = sum(map(_decode_reserve, queues.decoding.values()))
+        reserved += sum(map(_reserve, queues.prefilling.values()))
         if not self._can_admit(draft, reserved):
             return
         candidates = iter(self._ordered())
@@ -229,8 +230,10 @@ class Planner:
     def _ordered(self) -> list[Request]:
         waiting = list(self.queues.waiting.values())
         if self._policy in CACHE_AWARE:
+            is_current = self.residency.tree.is_current
             for request in waiting:
-                self.residency.match(request)
+                if request.match is None or not is_current(request.match):
+                    self.residency.match(request)
         return self._ordering(waiting)
 
     def _fits(self, request: Request, reserved: int) -> bool:

@@ -6,6 +6,7 @@ Whatever the policy, nothing starves: the planner lets the longest waiting reque
 
 import random
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from ramify.runtime.cache.radix_tree import RadixNode
 from ramify.runtime.config import Policy
@@ -19,39 +20,42 @@ CACHE_AWARE: frozenset[Policy] = frozenset({"lpm", "dfs-weight"})  # need `match
 
 
 def ordering(policy: Policy, seed: int) -> Ordering:
-    """The function that sorts waiting requests, best first. `seed` is for `random`."""
+    """The function that sorts waiting requests, best first and ties in order of arrival.
+
+    `seed` is for `random`.
+    """
     shuffler = random.Random(seed)
     orderings: dict[Policy, Ordering] = {
-        "lpm": lambda waiting: sorted(waiting, key=_longest_match),
-        "fcfs": lambda waiting: sorted(waiting, key=_arrival),
-        "lof": lambda waiting: sorted(waiting, key=_longest_output),
+        "lpm": lambda arrived: sorted(arrived, key=_longest_match),
+        "fcfs": list,
+        "lof": lambda arrived: sorted(arrived, key=_longest_output),
         "dfs-weight": _depth_first,
-        "random": lambda waiting: shuffler.sample(waiting, len(waiting)),
-        "priority": lambda waiting: sorted(waiting, key=_highest_priority),
+        "random": lambda arrived: shuffler.sample(arrived, len(arrived)),
+        "priority": lambda arrived: sorted(arrived, key=_highest_priority),
     }
-    return orderings[policy]
+    chosen = orderings[policy]
+    return lambda waiting: chosen(sorted(waiting, key=_arrival))
 
 
-def _arrival(request: Request) -> int:
-    return request.seq
+_arrival = attrgetter("seq")
 
 
-def _longest_match(request: Request) -> tuple[int, int]:
-    return (-request.match.length if request.match else 0, request.seq)
+def _longest_match(request: Request) -> int:
+    return -request.match.length if request.match else 0
 
 
-def _longest_output(request: Request) -> tuple[int, int]:
-    return (-request.spec.sampling.max_tokens, request.seq)
+def _longest_output(request: Request) -> int:
+    return -request.spec.sampling.max_tokens
 
 
-def _highest_priority(request: Request) -> tuple[int, int]:
-    return (-request.spec.priority, request.seq)
+def _highest_priority(request: Request) -> int:
+    return -request.spec.priority
 
 
-def _depth_first(waiting: Sequence[Request]) -> list[Request]:
+def _depth_first(arrived: Sequence[Request]) -> list[Request]:
     """Requests of a subtree together, the fullest subtree first, deeper before shallower."""
     at_node: dict[RadixNode | None, list[Request]] = {}
-    for request in sorted(waiting, key=_arrival):
+    for request in arrived:
         at_node.setdefault(request.match.last if request.match else None, []).append(request)
     unmatched = at_node.pop(None, [])
     weight: dict[RadixNode, int] = {}  # requests at or below each node
