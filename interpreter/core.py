@@ -219,12 +219,12 @@ class StateCore(Visitor):
     def end(self, error: BaseException | None) -> None:
         """The program's function is over; `error` is what it raised."""
         if error is not None:
-            self.run.cancel()
             if isinstance(error, ProgramError):
                 self.failure = Failure(error.message, error.__cause__ or error)
             else:
                 message = f"{self.run.program}() raised {type(error).__name__}: {error}"
                 self.failure = Failure(message, error)
+            self.run.cancel()  # after the failure is there: it is why these calls end
         self.run.ended.set_result(None)
         self.watch.fire()
 

@@ -106,7 +106,7 @@ class Reader:
         for call in calls:
             if not call.work.done.done():
                 yield call.work.done
-            _raise_failure_of(call.work)
+            self._raise_failure_of(call.work)
         if not needs_template(pieces):
             return None
         template = io_loop().submit(self._core.run.template())
@@ -128,11 +128,31 @@ class Reader:
 
     def _chunks_of(self, piece: Piece) -> Stream:
         if isinstance(piece, Call):
-            yield from _chunks_of_call(piece.work)
+            yield from self._chunks_of_call(piece.work)
             return
         text = piece_text(piece, (yield from self._ready((), (piece,))))
         if text:
             yield Chunk(text, None)
+
+    def _chunks_of_call(self, work: Work) -> Stream:
+        sent = Progress("", 0, None)
+        while True:
+            change = work.watch.next_change()
+            is_over = work.done.done()
+            now = work.progress(sent.num_tokens)
+            if len(now.text) > len(sent.text):
+                yield Chunk(now.text[len(sent.text) :], now.meta_info)
+                sent = now
+            elif is_over:
+                self._raise_failure_of(work)
+                return
+            else:
+                yield change
+
+    def _raise_failure_of(self, work: Work) -> None:
+        if work.failure is not None:
+            self.raise_failure()  # a program that raised is why its calls were cancelled
+            raise work.failure.error()
 
 
 def unknown_result(core: StateCore, name: str) -> UnknownResult:
@@ -145,24 +165,3 @@ def unknown_result(core: StateCore, name: str) -> UnknownResult:
 
 def _calls(pieces: tuple[Piece, ...]) -> list[Call]:
     return [piece for piece in pieces if isinstance(piece, Call)]
-
-
-def _raise_failure_of(work: Work) -> None:
-    if work.failure is not None:
-        raise work.failure.error()
-
-
-def _chunks_of_call(work: Work) -> Stream:
-    sent = Progress("", 0, None)
-    while True:
-        change = work.watch.next_change()
-        is_over = work.done.done()
-        now = work.progress(sent.num_tokens)
-        if len(now.text) > len(sent.text):
-            yield Chunk(now.text[len(sent.text) :], now.meta_info)
-            sent = now
-        elif is_over:
-            _raise_failure_of(work)
-            return
-        else:
-            yield change

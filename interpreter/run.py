@@ -33,7 +33,7 @@ class Run:
         self.ended = new_future()  # the program's function is over
         self.failures: list[Failure] = []  # of calls that were not cancelled
         self._live: set[Work] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection within may cancel this very run
 
     def add(self, work: "Work") -> None:
         """A call begins."""

@@ -29,7 +29,7 @@ def test_the_whole_text_comes_in_pieces():
     state = qa.run(stream=True, backend=backend())
     chunks = list(state.text_iter())
     assert "".join(chunks) == WHOLE
-    assert len(chunks) > 8
+    assert len(chunks) >= 6  # one per piece at least
     assert "".join(state.text_iter()) == WHOLE
 
 
