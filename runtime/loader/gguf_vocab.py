@@ -42,7 +42,7 @@ def tokenizer_files(model: GGUFModel, max_length: int) -> dict[str, Any]:
     tokens: list[str] = model.require("tokenizer.ggml.tokens")
     files: dict[str, Any] = {
         "tokenizer.json": _tokenizer_json(model, tokens, _PRE_TOKENIZERS[pre]),
-        "tokenizer_config.json": _tokenizer_config(model, tokens, max_length),
+        "tokenizer_config.json": _tokenizer_config(model, tokens, pre, max_length),
     }
     template = model.get("tokenizer.chat_template")
     if template is not None:
@@ -91,7 +91,9 @@ def _tokenizer_json(
     }
 
 
-def _tokenizer_config(model: GGUFModel, tokens: list[str], max_length: int) -> dict[str, Any]:
+def _tokenizer_config(
+    model: GGUFModel, tokens: list[str], pre: str, max_length: int
+) -> dict[str, Any]:
     names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
     special = {}
     for name, key in names.items():
@@ -101,7 +103,7 @@ def _tokenizer_config(model: GGUFModel, tokens: list[str], max_length: int) -> d
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **special,
-        "add_bos_token": model.get("tokenizer.ggml.add_bos_token", "bos_token" in special),
+        "add_bos_token": model.get("tokenizer.ggml.add_bos_token", pre == "llama-bpe"),
         "clean_up_tokenization_spaces": False,
         "model_max_length": max_length,
     }

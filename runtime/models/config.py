@@ -243,6 +243,8 @@ def _rope(fields: _Fields, max_position: int) -> RopeConfig:
     theta = rope.number("rope_theta", low=0.0, high=1e12, default=10000.0)
     if rope.number("partial_rotary_factor", low=0.0, high=1.0, default=1.0) != 1.0:
         raise rope.bad("partial_rotary_factor", "1: every dimension of a head is turned")
+    if fields.boolean("rope_interleaved", default=False):
+        raise fields.bad("rope_interleaved", "false: rope turns halves of a head, not pairs")
     if rope_type == "default":
         return RopeConfig(theta=theta)
     factor = rope.number("factor", low=0.0, high=1e6) if rope_type in _SCALED else 1.0

@@ -54,6 +54,7 @@ class Tokenizer:
                     "a surrogate pair, which no text can hold; send valid Unicode",
                     param="prompt",
                 ) from None
+            self._check_ids(ids)
             if is_first and ids[: len(self._prefix)] != self._prefix:
                 ids = self._prefix + ids
             self._cache.put(text, is_first, ids)
@@ -157,9 +158,22 @@ class _SegmentCache:
 
 
 def load_tokenizer(directory: Path, config: ModelConfig) -> Tokenizer:
-    """The tokenizer of a model directory: tokenizer.json, or a file in tiktoken's format."""
+    """The tokenizer of a model directory: tokenizer.json, or a file in tiktoken's format.
+
+    A vocabulary larger than the model's is a `LoadError`: its text would have no embedding. Special
+    tokens beyond it are let pass (Gemma 3 has one), and refused where a prompt holds them.
+    """
     special = read_special_files(directory)
-    return Tokenizer(_load_codec(directory, special), special, config)
+    codec = _load_codec(directory, special)
+    marks = set(codec.special_tokens.values())
+    for index in range(config.vocab_size, len(codec.token_bytes)):
+        if codec.token_bytes[index] and index not in marks:
+            raise LoadError(
+                f"{directory}: the tokenizer has {len(codec.token_bytes)} tokens, config.json says "
+                f"vocab_size={config.vocab_size}: they belong to different models",
+                param="vocab_size",
+            )
+    return Tokenizer(codec, special, config)
 
 
 def _load_codec(directory: Path, special: SpecialFiles) -> Codec:

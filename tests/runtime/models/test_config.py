@@ -124,6 +124,7 @@ def test_a_missing_field_is_named(name: str) -> None:
         ({"rope_scaling": {"type": "longrope", "factor": 1}}, "rope_type='longrope': must be one"),
         ({"rope_scaling": 3}, "rope_scaling=3: must be a JSON object"),
         ({"rope_parameters": {**LLAMA3_ROPE, "high_freq_factor": 1.0}}, "above low_freq_factor=1"),
+        ({"rope_interleaved": True}, "rope_interleaved=True: must be false"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5: must be 1"),
     ],
 )

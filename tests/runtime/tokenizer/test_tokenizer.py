@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import json
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def test_tiktoken_reads_endless_runs(tmp_path: Path, config: ModelConfig, text: 
 
 def test_llama3_tiktoken_file_begins_with_bos(tmp_path: Path, config: ModelConfig) -> None:
     write_tiktoken(tmp_path / "tokenizer.model", 128_000)
-    tokenizer = load_tokenizer(tmp_path, config)
+    tokenizer = load_tokenizer(tmp_path, dataclasses.replace(config, vocab_size=128_256))
     assert tokenizer.encode("the", is_first=True) == [128_000, 257]
     assert tokenizer.encode("<|begin_of_text|>the", is_first=True) == [128_000, 257]
     assert tokenizer.encode("<|eot_id|>", is_first=False) == [128_009]
@@ -195,6 +196,22 @@ def test_a_tokenizer_that_cannot_be_read_is_named(
         (tmp_path / name).write_text(content)
     with pytest.raises(LoadError, match=says):
         load_tokenizer(tmp_path, config)
+
+
+def test_a_tokenizer_of_a_larger_model_is_refused(tmp_path: Path, config: ModelConfig) -> None:
+    write_tiny_tokenizer(tmp_path)
+    with pytest.raises(LoadError, match=r"has 272 tokens, config\.json says vocab_size=200"):
+        load_tokenizer(tmp_path, dataclasses.replace(config, vocab_size=200))
+
+
+def test_special_tokens_the_model_does_not_know_are_refused_in_prompts(
+    tmp_path: Path, config: ModelConfig
+) -> None:
+    write_tiktoken(tmp_path / "qwen.tiktoken", 259)
+    tokenizer = load_tokenizer(tmp_path, dataclasses.replace(config, vocab_size=260))
+    assert tokenizer.encode("<|endoftext|>", is_first=True) == [259]
+    with pytest.raises(InvalidRequest, match="token id 260"):
+        tokenizer.encode("<|im_start|>", is_first=True)
 
 
 def test_a_decoder_whose_tokens_are_no_bytes_is_refused(
