@@ -6,18 +6,24 @@ its protocol (no connection, HTML, half an answer) is a `BackendError` that name
 """
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 import httpx
 import msgspec
 
 from ramify.interpreter.backends.base import Backend
+from ramify.interpreter.backends.http_pool import HttpPool
 from ramify.interpreter.backends.sse import events
-from ramify.lang.errors import Aborted, BackendError, ErrorInfo, RamifyError, error_from_info
+from ramify.lang.errors import (
+    Aborted,
+    BackendError,
+    ConfigError,
+    ErrorInfo,
+    RamifyError,
+    error_from_info,
+)
 from ramify.lang.protocol import (
     GenerateDelta,
     GenerateRequest,
@@ -33,8 +39,6 @@ SILENCE_S = 60.0  # in a stream: the server writes a comment every 15 s
 RETRIES = 3  # of what the server has not begun to answer
 BACKOFF_S = 0.1
 MAX_RETRY_AFTER_S = 5.0
-MAX_CONNECTIONS = 1000  # programs beyond wait for a free one
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class _ErrorBody(msgspec.Struct):
@@ -57,13 +61,10 @@ class RuntimeEndpoint(Backend):
     def __init__(
         self, base_url: str, *, api_key: str | None = None, timeout: float = 600.0
     ) -> None:
-        self.base_url = base_url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.base_url = _checked_url(base_url)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
-        self._lock = threading.Lock()
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
-            WeakKeyDictionary()
-        )
+        self._pool = HttpPool(self.base_url, headers)
         self._info: ModelInfo | None = None
         self._is_closed = False
 
@@ -83,8 +84,8 @@ class RuntimeEndpoint(Backend):
         ):
             self._check_type(response, path, "text/event-stream")
             async for event in stream:
-                if event == b"[DONE]":
-                    break
+                if event == b"[DONE]":  # read on: a connection left before its end is lost
+                    continue
                 delta = self._decode_event(path, event)
                 num_ended += delta.finish is not None or delta.error is not None
                 yield delta
@@ -105,15 +106,7 @@ class RuntimeEndpoint(Backend):
     async def close(self) -> None:
         """Close every connection; what still runs on them ends with `Aborted`."""
         self._is_closed = True
-        with self._lock:
-            clients = list(self._clients.items())
-            self._clients.clear()
-        for loop, client in clients:
-            if loop is asyncio.get_running_loop():
-                await client.aclose()
-            elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(client.aclose(), loop)
-                await asyncio.wrap_future(closing)
+        await self._pool.close()
 
     def __repr__(self) -> str:
         return f"RuntimeEndpoint({self.base_url!r})"
@@ -136,26 +129,33 @@ class RuntimeEndpoint(Backend):
     ) -> AsyncIterator[httpx.Response]:
         """A response that began well. Network errors, then or later, become `BackendError`."""
         try:
-            response = await self._send(method, path, body, silence_s)
-            try:
-                if response.status_code != 200:
-                    raise self._refusal(path, response, await response.aread())
-                yield response
-            finally:
-                await response.aclose()
+            async with self._pool.client() as client:
+                response = await self._send(client, method, path, body, silence_s)
+                try:
+                    if response.status_code != 200:
+                        raise self._refusal(path, response, await response.aread())
+                    yield response
+                finally:
+                    await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             if self._is_closed:
                 raise Aborted(f"{self.base_url}: this endpoint was closed") from error
             raise self._broken(path, f"{type(error).__name__}: {error}") from error
 
     async def _send(
-        self, method: str, path: str, body: bytes | None, silence_s: float
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        path: str,
+        body: bytes | None,
+        silence_s: float,
     ) -> httpx.Response:
         """Send until the server takes it: again only where it has not begun to work on it."""
         headers = {"Content-Type": "application/json"} if body is not None else {}
         timeout = httpx.Timeout(silence_s, connect=CONNECT_S, pool=None)
         for attempt in range(RETRIES + 1):
-            client = self._client()
+            if self._is_closed:
+                raise Aborted(f"{self.base_url}: this endpoint was closed")
             request = client.build_request(
                 method, self.base_url + path, content=body, headers=headers, timeout=timeout
             )
@@ -174,26 +174,6 @@ class RuntimeEndpoint(Backend):
                 wait = max(wait, min(float(retry_after), MAX_RETRY_AFTER_S))
             await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
-
-    def _client(self) -> httpx.AsyncClient:
-        """The client of the running loop: connections belong to one loop."""
-        if self._is_closed:
-            raise Aborted(f"{self.base_url}: this endpoint was closed")
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            client = self._clients.get(loop)
-            if client is None:
-                url = httpx.URL(self.base_url)
-                client = httpx.AsyncClient(
-                    headers=self._headers,
-                    verify=url.scheme == "https",  # else no certificates are loaded at all
-                    trust_env=url.host not in _LOOPBACK,  # no proxy on the way to this machine
-                    limits=httpx.Limits(
-                        max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS
-                    ),
-                )
-                self._clients[loop] = client
-            return client
 
     def _decode_event(self, path: str, event: bytes) -> GenerateDelta:
         try:
@@ -220,6 +200,19 @@ class RuntimeEndpoint(Backend):
         return BackendError(
             f"{self.base_url}{path}: {cause}; check that `ramify serve` runs at that address"
         )
+
+
+def _checked_url(base_url: str) -> str:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(
+            f"base_url={base_url!r}: must be a URL with scheme and host, such as "
+            "'http://127.0.0.1:30000'"
+        )
+    return base_url.rstrip("/")
 
 
 def _read_error(raw: bytes) -> ErrorInfo | None:

@@ -8,6 +8,7 @@ from ramify.runtime.api.state import STATE, ServerState
 
 HEADER_BYTES = 16384  # longest header line or field
 MAX_HEADERS = 100
+BACKLOG = 4096  # connections not yet accepted: a batch of programs connects all at once
 
 ROUTES = (
     ("GET", "/health", admin.health),
@@ -49,6 +50,12 @@ class Runner(web.AppRunner):
 
     def __init__(self, app: web.Application) -> None:
         super().__init__(app, access_log=None, shutdown_timeout=1.0)
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accept connections; the port, which is the system's choice if `port` is 0."""
+        await web.TCPSite(self, host, port, backlog=BACKLOG).start()
+        found: int = self.addresses[0][1]
+        return found
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

@@ -13,8 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 
-from aiohttp import web
-
 from ramify.lang.errors import ConfigError
 from ramify.runtime.api.app import Runner, build_app
 from ramify.runtime.api.state import ServedEngine, ServerState
@@ -90,15 +88,13 @@ def _load_engine(config: EngineConfig) -> ServedEngine:
 
 async def _listen(runner: Runner, config: ServerConfig) -> str:
     """Open the port; the URL to reach it from this machine."""
-    site = web.TCPSite(runner, config.host, config.port)
     try:
-        await site.start()
+        port = await runner.listen(config.host, config.port)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; choose "
             "another --port or --host"
         ) from None
-    port = runner.addresses[0][1]
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.host, config.host)
     return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{port}"
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import httpx
-from aiohttp import web
 
 from ramify.runtime.api.app import Runner, build_app
 from ramify.runtime.api.state import ServerState
@@ -52,10 +51,9 @@ async def served(engine: object | None = None, **options) -> AsyncIterator[Serve
     state = ServerState(ServerConfig(**options))
     runner = Runner(build_app(state))
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    port = await runner.listen("127.0.0.1", 0)
     await state.set_ready(engine)
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
             yield Served(url, engine, state, client)
