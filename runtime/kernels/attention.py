@@ -1,0 +1,329 @@
+"""Attention over a work list: one persistent launch for decode, shared prefixes and prefill.
+
+out[t, h] = sum_j p[j] v[slot(j)],  p = softmax over j <= position[t] of scale q[t, h] . k[slot(j)]
+
+An item (see `work_list`) is rows x positions; one program handles (item, KV head) with the query
+heads of the group as extra rows, so a shared prefix is read once for all its forks. A row cut over
+several items gets partial results o_i with their log-sum-exp s_i; whoever finishes a row's last
+item adds them up, in order of position whatever the order of arrival:
+
+    out = sum_i 2^(s_i - s) o_i,  s = log2 sum_i 2^s_i
+
+T query rows, H query heads, S slots, K KV heads, D head size, N entries of the slot table.
+Options: a sliding window (position j is seen from t if t - j < window) and a soft cap on scores
+(s -> cap * tanh(s / cap)). Rows that no item names are left as they are.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from ramify.runtime.kernels.work_buffers import MAX_PROGRAMS
+from ramify.runtime.kernels.work_list import ITEM_FIELDS, SMALL_ROWS
+
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+class Tiles(NamedTuple):
+    """Tile shapes of one launch. `rows` is 0 when no item needs the large tile."""
+
+    rows: int  # rows x heads of a large tile: 64 or 128
+    block: int  # positions of a step of a large tile
+    small_block: int  # and of a small one
+    num_warps: int
+    num_stages: int
+    ctas_per_sm: int
+
+
+def attention_ref(
+    q_THD, k_SKD, v_SKD, slots_N, positions_T, work, out_THD, *, scale, window=None, soft_cap=None
+) -> None:
+    """Each row by itself: gather the positions of all its items, one softmax, in float64."""
+    seen: dict[int, list[torch.Tensor]] = {}
+    for row_start, num_rows, _, _, base, start, end, _ in work.items.view(-1, ITEM_FIELDS).tolist():
+        for row in work.item_rows[row_start : row_start + num_rows].tolist():
+            position = int(positions_T[row])
+            low = start if window is None else max(start, position - window + 1)
+            j = torch.arange(low, max(low, min(end, position + 1)), device=q_THD.device)
+            seen.setdefault(row, []).append(slots_N[base + j].long())
+    group = q_THD.shape[1] // k_SKD.shape[1]
+    for row, lists in seen.items():
+        slots = torch.cat(lists)
+        k_JHD = k_SKD[slots].double().repeat_interleave(group, 1)
+        v_JHD = v_SKD[slots].double().repeat_interleave(group, 1)
+        score_HJ = torch.einsum("hd,jhd->hj", q_THD[row].double(), k_JHD) * scale
+        if soft_cap is not None:
+            score_HJ = soft_cap * torch.tanh(score_HJ / soft_cap)
+        out_THD[row] = torch.einsum("hj,jhd->hd", score_HJ.softmax(-1), v_JHD).to(out_THD.dtype)
+
+
+# fmt: off
+@triton.jit
+def _scan(
+    acc, m, total, q, k_ptr, v_ptr, slots_ptr, first, end, seen_end, pos, stride_ks, stride_vs,
+    scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, WINDOW: tl.constexpr,
+    SOFT_CAP: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
+):
+    """Add positions [first, end) to the running softmax. Not MASKED: all rows see all of them.
+
+    The slot table has entries up to `end`; K and V exist up to `seen_end`.
+    """
+    d = tl.arange(0, BLOCK_D)
+    to_log2 = LOG2E if SOFT_CAP > 0 else scale * LOG2E
+    for j0 in tl.range(first, end, BLOCK):
+        j = j0 + tl.arange(0, BLOCK)
+        if MASKED:
+            live = j < seen_end
+            slot = tl.load(slots_ptr + j, mask=j < end, other=0).to(tl.int64)
+            live_d = live[:, None] & (d < D)[None, :]
+            k = tl.load(k_ptr + slot[:, None] * stride_ks + d[None, :], mask=live_d, other=0.0)
+        else:
+            slot = tl.load(slots_ptr + j).to(tl.int64)
+            if D == BLOCK_D:
+                k = tl.load(k_ptr + slot[:, None] * stride_ks + d[None, :])
+            else:
+                live_d = (d < D)[None, :]
+                k = tl.load(k_ptr + slot[:, None] * stride_ks + d[None, :], mask=live_d, other=0.0)
+        s = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision=PRECISION)
+        if SOFT_CAP > 0:
+            s = SOFT_CAP * (1.0 - 2.0 / (1.0 + tl.exp2(s * (scale * 2.0 / SOFT_CAP * LOG2E))))
+        if MASKED:
+            seen = (j[None, :] <= pos[:, None]) & live[None, :]
+            if WINDOW > 0:
+                seen = seen & (pos[:, None] - j[None, :] < WINDOW)
+            s = tl.where(seen, s, float("-inf"))
+        m_new = tl.maximum(m, tl.max(s, 1))
+        shift = m_new * to_log2
+        if MASKED:  # a row that has seen nothing yet: keep -inf - -inf out
+            shift = tl.where(m_new == float("-inf"), 0.0, shift)
+        p = tl.exp2(s * to_log2 - shift[:, None])
+        shrink = tl.exp2(m * to_log2 - shift)
+        total = total * shrink + tl.sum(p, 1)
+        if MASKED:
+            v = tl.load(v_ptr + slot[:, None] * stride_vs + d[None, :], mask=live_d, other=0.0)
+        elif D == BLOCK_D:
+            v = tl.load(v_ptr + slot[:, None] * stride_vs + d[None, :])
+        else:
+            v = tl.load(v_ptr + slot[:, None] * stride_vs + d[None, :], mask=live_d, other=0.0)
+        v = v.to(q.dtype)
+        acc = tl.dot(p.to(q.dtype), v, acc * shrink[:, None], input_precision=PRECISION)
+        m = m_new
+    return acc, m, total
+
+
+@triton.jit
+def _merge(
+    out_ptr, parts_ptr, lse_ptr, row, kv_head, first, count, stride_ot, stride_oh, H: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK_G: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
+    PARTS: tl.constexpr,
+):
+    """Add up one row's parts, PARTS at a time so that their loads are in flight together."""
+    p = tl.arange(0, PARTS)
+    g = tl.arange(0, BLOCK_G)
+    d = tl.arange(0, BLOCK_D)
+    head = kv_head * GROUP + g
+    m = tl.full([BLOCK_G], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_G], tl.float32)
+    acc = tl.zeros([BLOCK_G, BLOCK_D], tl.float32)
+    for start in range(0, count, PARTS):
+        live = (start + p < count)[:, None] & (g < GROUP)[None, :]
+        at = (first + start + p).to(tl.int64)[:, None] * H + head[None, :]
+        # .cg: other SMs wrote these; do not look in this one's L1
+        s = tl.load(lse_ptr + at, mask=live, other=float("-inf"), cache_modifier=".cg")
+        o = tl.load(
+            parts_ptr + at[:, :, None] * D + d[None, None, :],
+            mask=live[:, :, None] & (d < D)[None, None, :],
+            other=0.0,
+            cache_modifier=".cg",
+        )
+        m_new = tl.maximum(m, tl.max(s, 0))
+        shift = tl.where(m_new == float("-inf"), 0.0, m_new)
+        weight = tl.exp2(s - shift[None, :])
+        shrink = tl.exp2(m - shift)
+        acc = acc * shrink[:, None] + tl.sum(o * weight[:, :, None], 0)
+        total = total * shrink + tl.sum(weight, 0)
+        m = m_new
+    o = acc / tl.where(total == 0.0, 1.0, total)[:, None]
+    at = out_ptr + row * stride_ot + head[:, None] * stride_oh + d[None, :]
+    live = (g < GROUP)[:, None] & (d < D)[None, :]
+    tl.store(at, o.to(out_ptr.dtype.element_ty), mask=live)
+
+
+@triton.jit
+def _attend(
+    unit, q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr,
+    item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt, stride_qh,
+    stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale, K: tl.constexpr,
+    GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr, SMALL: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
+    ITEM: tl.constexpr, PRECISION: tl.constexpr, BLOCK_G: tl.constexpr, PARTS: tl.constexpr,
+):
+    """One item for one KV head, up to writing its results and, if it is the last, merging them."""
+    H: tl.constexpr = K * GROUP
+    kv_head = unit % K
+    entry = items_ptr + unit // K * ITEM
+    row_start = tl.load(entry)
+    num_rows = tl.load(entry + 1)
+    first_row = tl.load(entry + 2)
+    last_row = tl.load(entry + 3)
+    slots_ptr += tl.load(entry + 4)
+    start = tl.load(entry + 5)
+    end = tl.load(entry + 6)
+    seen_end = tl.minimum(end, tl.load(positions_ptr + last_row) + 1)
+
+    i = tl.arange(0, ROWS)
+    d = tl.arange(0, BLOCK_D)
+    live = i < num_rows * GROUP
+    live_d = live[:, None] & (d < D)[None, :]
+    row = tl.load(rows_ptr + row_start + i // GROUP, mask=live, other=0).to(tl.int64)
+    part = tl.load(item_parts_ptr + row_start + i // GROUP, mask=live, other=-1)
+    pos = tl.load(positions_ptr + row, mask=live, other=2147483647)
+    head = kv_head * GROUP + i % GROUP
+    at = row[:, None] * stride_qt + head[:, None] * stride_qh + d[None, :]
+    q = tl.load(q_ptr + at, mask=live_d, other=0.0)
+    k_ptr += kv_head.to(tl.int64) * stride_kh
+    v_ptr += kv_head.to(tl.int64) * stride_vh
+
+    m = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    acc = tl.zeros([ROWS, BLOCK_D], tl.float32)
+    if WINDOW > 0:
+        start = tl.maximum(start, tl.load(positions_ptr + first_row) - WINDOW + 1)
+    masked_start = start
+    if ROWS > SMALL:
+        end = seen_end
+        if WINDOW == 0:  # blocks that every row sees in full, without masks
+            plain_end = tl.minimum(end, tl.load(positions_ptr + first_row) + 1)
+            masked_start += tl.maximum(plain_end - start, 0) // BLOCK * BLOCK
+            acc, m, total = _scan(
+                acc, m, total, q, k_ptr, v_ptr, slots_ptr, start, masked_start, end, pos, stride_ks,
+                stride_vs, scale, D, BLOCK_D, BLOCK, WINDOW, SOFT_CAP, False, PRECISION,
+            )
+    # A small item runs to its planned end: its loop waits for the item, not for the positions.
+    acc, m, total = _scan(
+        acc, m, total, q, k_ptr, v_ptr, slots_ptr, masked_start, end, seen_end, pos, stride_ks,
+        stride_vs, scale, D, BLOCK_D, BLOCK, WINDOW, SOFT_CAP, True, PRECISION,
+    )
+
+    divisor = tl.where(total == 0.0, 1.0, total)
+    o = acc / divisor[:, None]
+    at = row[:, None] * stride_ot + head[:, None] * stride_oh + d[None, :]
+    whole = live & (part < 0)
+    tl.store(out_ptr + at, o.to(out_ptr.dtype.element_ty), mask=live_d & whole[:, None])
+    if tl.max(part) >= 0:
+        to_log2 = LOG2E if SOFT_CAP > 0 else scale * LOG2E
+        at_part = part.to(tl.int64) * H + head
+        s = tl.where(total == 0.0, float("-inf"), m * to_log2 + tl.log2(divisor))
+        is_part = part >= 0
+        tl.store(parts_ptr + at_part[:, None] * D + d[None, :], o, mask=live_d & is_part[:, None])
+        tl.store(lse_ptr + at_part, s, mask=is_part)
+        at_row = arrived_ptr + row * K + kv_head
+        counts = is_part & (i % GROUP == 0)
+        count = tl.load(row_parts_ptr + row * 2 + 1, mask=counts, other=0)
+        tl.debug_barrier()  # all threads' parts are written before any thread counts the arrival
+        arrived = tl.atomic_add(at_row, 1, mask=counts, sem="acq_rel")
+        is_last = (counts & (arrived == count - 1)).to(tl.int32)
+        if tl.max(is_last) > 0:
+            tl.debug_barrier()
+            tl.store(at_row, 0, mask=is_last > 0)
+            for r in range(num_rows):
+                if tl.max(tl.where(i == r * GROUP, is_last, 0)) > 0:
+                    row_r = tl.load(rows_ptr + row_start + r).to(tl.int64)
+                    _merge(
+                        out_ptr, parts_ptr, lse_ptr, row_r, kv_head,
+                        tl.load(row_parts_ptr + row_r * 2), tl.load(row_parts_ptr + row_r * 2 + 1),
+                        stride_ot, stride_oh, H, GROUP, BLOCK_G, D, BLOCK_D, PARTS,
+                    )
+
+
+@triton.jit
+def _attention_kernel(
+    q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr, item_parts_ptr,
+    row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt, stride_qh, stride_ks, stride_kh,
+    stride_vs, stride_vh, stride_ot, stride_oh, scale, K: tl.constexpr, GROUP: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    SMALL: tl.constexpr, SMALL_BLOCK: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
+    ITEM: tl.constexpr, PRECISION: tl.constexpr, BLOCK_G: tl.constexpr, PARTS: tl.constexpr,
+):
+    """Program p takes units p, p + programs, ... of (item, KV head) up to an item without rows."""
+    unit = tl.program_id(0)
+    num_rows = tl.load(items_ptr + unit // K * ITEM + 1)
+    while num_rows > 0:
+        if num_rows * GROUP <= SMALL:
+            _attend(
+                unit, q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr,
+                item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt,
+                stride_qh, stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale,
+                K, GROUP, D, BLOCK_D, SMALL, SMALL_BLOCK, SMALL, WINDOW, SOFT_CAP, ITEM, PRECISION,
+                BLOCK_G, PARTS,
+            )
+        elif ROWS > 0:
+            _attend(
+                unit, q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr,
+                item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt,
+                stride_qh, stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale,
+                K, GROUP, D, BLOCK_D, ROWS, BLOCK, SMALL, WINDOW, SOFT_CAP, ITEM, PRECISION,
+                BLOCK_G, PARTS,
+            )
+        unit += tl.num_programs(0)
+        num_rows = tl.load(items_ptr + unit // K * ITEM + 1)
+
+
+def attention(
+    q_THD, k_SKD, v_SKD, slots_N, positions_T, work, out_THD,
+    *,
+    scale,
+    window=None,
+    soft_cap=None,
+    tiles: Tiles,
+    num_sms: int,
+) -> None:
+    """Write the attention of `work`'s rows to `out_THD`.
+
+    q_THD [T, H, D] (any row and head stride); k_SKD, v_SKD [S, K, D], the pool of one layer;
+    slots_N [N] int32 slot of each table entry; positions_T [T] int32; all on one device.
+    """
+    num_heads, head_size = q_THD.shape[1:]
+    num_kv_heads = k_SKD.shape[1]
+    if num_heads % num_kv_heads:
+        raise ValueError(f"{num_heads} query heads: must be a multiple of {num_kv_heads} KV heads")
+    group = num_heads // num_kv_heads
+    if group > SMALL_ROWS:
+        raise ValueError(f"{group} query heads per KV head: at most {SMALL_ROWS}")
+    if q_THD.stride(2) != 1 or k_SKD.stride(2) != 1 or v_SKD.stride(2) != 1:
+        raise ValueError("q, k and v must be contiguous in the head dimension")
+    block_d = triton.next_power_of_2(head_size)
+    block_g = triton.next_power_of_2(group)
+    if work.most_rows * group > max(tiles.rows, SMALL_ROWS):
+        raise ValueError(
+            f"an item of {work.most_rows} x {group} rows: tiles of {tiles.rows} cannot hold it; "
+            "plan with the same tile_rows"
+        )
+    num_programs = num_sms * tiles.ctas_per_sm
+    if num_programs > MAX_PROGRAMS:
+        raise ValueError(f"{num_programs} programs: at most {MAX_PROGRAMS}; lower ctas_per_sm")
+    _attention_kernel[(num_programs,)](
+        q_THD, k_SKD, v_SKD, slots_N, positions_T, out_THD, work.items, work.item_rows,
+        work.item_parts, work.row_parts, work.arrived, work.parts, work.part_lse, q_THD.stride(0),
+        q_THD.stride(1), k_SKD.stride(0), k_SKD.stride(1), v_SKD.stride(0), v_SKD.stride(1),
+        out_THD.stride(0), out_THD.stride(1), scale,
+        K=num_kv_heads,
+        GROUP=group,
+        D=head_size,
+        BLOCK_D=block_d,
+        ROWS=tiles.rows,
+        BLOCK=tiles.block,
+        SMALL=SMALL_ROWS,
+        SMALL_BLOCK=tiles.small_block,
+        WINDOW=window or 0,
+        SOFT_CAP=soft_cap or 0.0,
+        ITEM=ITEM_FIELDS,
+        PRECISION="ieee" if q_THD.dtype == torch.float32 else "tf32",
+        BLOCK_G=block_g,
+        PARTS=max(2, min(32, 64 * 32 * tiles.num_warps // (block_g * block_d))),
+        num_warps=tiles.num_warps,
+        num_stages=tiles.num_stages,
+    )
+# fmt: on

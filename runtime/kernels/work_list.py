@@ -1,0 +1,243 @@
+"""The attention work of one step as a list of items: (query rows, KV range, where results go).
+
+A query is one request's rows in the step: one row when it decodes, a chunk when it prefills. Its
+slots stand in a table at `slot_base`: position p of the request is in `slots[slot_base + p]`. Its
+`path` names the radix nodes it runs through, root first. From that `plan_work` makes
+
+- one item per long range of positions that several decoding requests share, with all their rows:
+  its K and V are read once for all of them;
+- items for what each request has alone, split every `split_len` positions;
+- items for the row tiles of prefill chunks.
+
+Split points are multiples of `split_len`, so with a fixed `split_len` and `share_min=None` the
+arithmetic of a request does not depend on what else is in the step.
+
+A row with one item gets its result from that item; a row with several gets partial results, laid
+next to each other in order of position, which the item that finishes last adds up. The kernel clips
+each item to the rows' positions on the device, so a list planned with `room` stays right while
+every decoding request grows by up to `room` tokens.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+ITEM_FIELDS = 8  # row_start, num_rows, first_row, last_row, slot_base, kv_start, kv_end, 0
+SMALL_ROWS = 16  # rows x heads of a group that one tensor-core tile of 16 holds
+SHARE_MIN = 6000  # reads saved (tokens) from which a shared item pays for its merge
+_SPLITS = tuple(128 << i for i in range(10))
+
+
+class PathNode(NamedTuple):
+    """One radix node on a query's path; it starts where the one before it ends."""
+
+    node: Hashable  # equal for all queries that share it
+    end: int  # one past its last position
+
+
+class Query(NamedTuple):
+    """Rows [row, row + num_rows) of the step, at positions `position`, `position` + 1, ..."""
+
+    row: int
+    num_rows: int
+    position: int
+    slot_base: int  # slots[slot_base + p] is the slot of position p
+    path: tuple[PathNode, ...] = ()
+
+
+class WorkList(NamedTuple):
+    """What `attention` reads. Items that need the large tile come first, then the costliest."""
+
+    items: np.ndarray  # [num_items, ITEM_FIELDS] int32
+    item_rows: np.ndarray  # [num_entries] int32: query row of each row of each item
+    item_parts: np.ndarray  # [num_entries] int32: partial result to write, -1 = the output itself
+    row_parts: np.ndarray  # [num_rows, 2] int32: first partial result of each row, and how many
+    num_parts: int  # partial results, over all rows
+
+
+class _Range(NamedTuple):
+    """Rows that attend to one run of positions, before splitting. Rows are in order of position."""
+
+    rows: Sequence[int]
+    is_chunk: bool  # one query's rows, at consecutive positions; if not, each row sees all of it
+    first: int  # position of the lowest row
+    last: int  # and of the highest
+    slot_base: int
+    start: int
+    end: int
+
+
+def plan_work(
+    queries: Sequence[Query],
+    *,
+    num_rows: int,
+    num_kv_heads: int,
+    group: int,
+    tile_rows: int,
+    num_ctas: int,
+    room: int = 0,
+    window: int | None = None,
+    split_len: int | None = None,
+    share_min: int | None = SHARE_MIN,
+) -> WorkList:
+    """Turn a step's queries into items.
+
+    `group` is query heads per KV head, `tile_rows` the rows x heads of the kernel's large tile,
+    `num_ctas` the programs that work at a time, `room` the tokens each query may still grow by
+    before the next plan. `split_len=None` chooses one that keeps all programs busy;
+    `share_min=None` shares nothing.
+    """
+    shared = {} if share_min is None else _shared_nodes(queries, group, share_min)
+    ranges = _shared_ranges(queries, shared)
+    for query in queries:
+        ranges += _own_ranges(query, shared, group, room)
+    tiles = [tile for entry in ranges for tile in _row_tiles(entry, group, tile_rows, window)]
+    live = np.array([min(t.end, t.last + 1) - t.start for t in tiles], np.int64)
+    if split_len is None:
+        split_len = choose_split(int(live.sum()) * num_kv_heads, num_ctas)
+    return _split(tiles, num_rows, group, split_len)
+
+
+def choose_split(num_reads: int, num_ctas: int) -> int:
+    """The longest split that cuts `num_reads` (tokens x heads) into 1.5 units per program.
+
+    Fewer splits mean fewer partial results; fewer units than programs leave some without work.
+    """
+    fit = [length for length in _SPLITS if length * num_ctas * 1.5 <= num_reads]
+    return fit[-1] if fit else _SPLITS[0]
+
+
+def _joins(query: Query, entry: PathNode, group: int) -> bool:
+    """Whether a query may share this node: it sees all of it, and its reads outweigh its maths."""
+    return query.num_rows * group <= SMALL_ROWS and entry.end <= query.position
+
+
+def _shared_nodes(
+    queries: Sequence[Query], group: int, share_min: int
+) -> dict[Hashable, tuple[int, ...]]:
+    """Node -> its queries (indices), for the nodes worth an item of their own."""
+    members: dict[Hashable, list[int]] = {}
+    for index, query in enumerate(queries):
+        for entry in query.path:
+            if _joins(query, entry, group):
+                members.setdefault(entry.node, []).append(index)
+    shared = {node: tuple(users) for node, users in members.items() if len(users) > 1}
+    worth = {
+        users
+        for users, (start, end) in _bounds(queries, shared).items()
+        if (end - start) * (len(users) - 1) >= share_min
+    }
+    return {node: users for node, users in shared.items() if users in worth}
+
+
+def _bounds(
+    queries: Sequence[Query], shared: dict[Hashable, tuple[int, ...]]
+) -> dict[tuple[int, ...], tuple[int, int]]:
+    """Users -> the positions that exactly they share. Deeper nodes have fewer users: one run."""
+    bounds: dict[tuple[int, ...], tuple[int, int]] = {}
+    for users in set(shared.values()):
+        start = 0
+        for entry in queries[users[0]].path:
+            if shared.get(entry.node) == users:
+                bounds[users] = (bounds.get(users, (start, 0))[0], entry.end)
+            start = entry.end
+    return bounds
+
+
+def _shared_ranges(
+    queries: Sequence[Query], shared: dict[Hashable, tuple[int, ...]]
+) -> list[_Range]:
+    ranges = []
+    for users, (start, end) in sorted(_bounds(queries, shared).items()):
+        placed = sorted(
+            (queries[u].position + i, queries[u].row + i)
+            for u in users
+            for i in range(queries[u].num_rows)
+        )
+        rows = [row for _, row in placed]
+        base = queries[users[0]].slot_base
+        ranges.append(_Range(rows, False, placed[0][0], placed[-1][0], base, start, end))
+    return ranges
+
+
+def _own_ranges(
+    query: Query, shared: dict[Hashable, tuple[int, ...]], group: int, room: int
+) -> list[_Range]:
+    """The positions of one query that no shared item covers: gaps of its path, then its tail."""
+    gaps = [[0, 0]]
+    for entry in query.path:
+        if entry.node in shared and _joins(query, entry, group):
+            gaps.append([entry.end, entry.end])
+        else:
+            gaps[-1][1] = entry.end
+    gaps[-1][1] = query.position + query.num_rows + room
+    rows = range(query.row, query.row + query.num_rows)
+    last = query.position + query.num_rows - 1
+    return [
+        _Range(rows, True, query.position, last, query.slot_base, low, high)
+        for low, high in gaps
+        if high > low
+    ]
+
+
+def _row_tiles(entry: _Range, group: int, tile_rows: int, window: int | None) -> list[_Range]:
+    """Cut a range's rows to what a tile holds, and its positions to what those rows can see."""
+    per_tile = (SMALL_ROWS if len(entry.rows) * group <= SMALL_ROWS else tile_rows) // group
+    tiles = []
+    for at in range(0, len(entry.rows), per_tile):
+        rows = entry.rows[at : at + per_tile]
+        first, last, end = entry.first, entry.last, entry.end
+        if entry.is_chunk and len(rows) < len(entry.rows):
+            first, last = entry.first + at, entry.first + at + len(rows) - 1
+            end = min(end, last + 1)
+        start = entry.start if window is None else max(entry.start, first - window + 1)
+        if end > start:
+            tiles.append(entry._replace(rows=rows, first=first, last=last, start=start, end=end))
+    return tiles
+
+
+def _split(tiles: list[_Range], num_rows: int, group: int, split_len: int) -> WorkList:
+    """Split each tile's positions at multiples of `split_len`, order by cost, number the parts."""
+    start = np.array([t.start for t in tiles], np.int64)
+    end = np.array([t.end for t in tiles], np.int64)
+    rows_of = np.array([len(t.rows) for t in tiles], np.int64)
+    first_split = start // split_len
+    count = -(-end // split_len) - first_split
+    tile = np.repeat(np.arange(len(tiles)), count)
+    step = np.arange(len(tile)) - np.repeat(np.cumsum(count) - count, count)
+    kv_start = np.maximum(start[tile], (first_split[tile] + step) * split_len)
+    kv_end = np.minimum(end[tile], (first_split[tile] + step + 1) * split_len)
+    last = np.array([t.last for t in tiles], np.int64)
+    live = np.minimum(kv_end, last[tile] + 1) - kv_start
+    is_tile = rows_of[tile] * group > SMALL_ROWS
+    order = np.lexsort((-live, ~is_tile))  # large tiles first, then the longest
+    tile, kv_start, kv_end = tile[order], kv_start[order], kv_end[order]
+
+    items = np.zeros((len(tile), ITEM_FIELDS), np.int32)
+    items[:, 1] = rows_of[tile]
+    items[:, 0] = np.cumsum(items[:, 1]) - items[:, 1]
+    items[:, 2] = np.array([t.rows[0] for t in tiles], np.int64)[tile]
+    items[:, 3] = np.array([t.rows[-1] for t in tiles], np.int64)[tile]
+    items[:, 4] = np.array([t.slot_base for t in tiles], np.int64)[tile]
+    items[:, 5], items[:, 6] = kv_start, kv_end
+    tile_rows = [np.asarray(t.rows, np.int32) for t in tiles]
+    item_rows = np.concatenate([tile_rows[t] for t in tile]) if len(tile) else np.zeros(0, np.int32)
+
+    item_parts, row_parts = _number_parts(item_rows, np.repeat(kv_start, items[:, 1]), num_rows)
+    num_parts = int(row_parts[row_parts[:, 1] > 1, 1].sum())
+    return WorkList(items, item_rows, item_parts, row_parts, num_parts)
+
+
+def _number_parts(
+    item_rows: np.ndarray, kv_start: np.ndarray, num_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give each (item, row) its partial result: a row's lie side by side, by position."""
+    count = np.bincount(item_rows, minlength=num_rows)
+    first = np.cumsum(np.where(count > 1, count, 0))
+    first -= np.where(count > 1, count, 0)
+    order = np.lexsort((kv_start, item_rows))
+    ordinal = np.empty(len(item_rows), np.int64)
+    ordinal[order] = np.arange(len(item_rows)) - np.repeat(np.cumsum(count) - count, count)
+    parts = np.where(count[item_rows] > 1, first[item_rows] + ordinal, -1)
+    return parts.astype(np.int32), np.stack([first, count], 1).astype(np.int32)
