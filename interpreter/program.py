@@ -1,9 +1,10 @@
 """`@ramify.function`: a Python function as a program, and the ways to run it."""
 
 import asyncio
+import contextlib
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import update_wrapper
 from typing import Any, Literal, Unpack, overload
 
@@ -211,15 +212,16 @@ class Program:
 
     def _started(self, call: Invocation) -> ProgramState:
         """The run on a thread of its own, or as a task; the state follows it."""
-        future: Future[None]
         if self._is_async:
-            future = io_loop().submit(self._run_async(call))
+            io_loop().submit(self._run_async(call))  # what it raises is in the state
         else:
-            executor = ThreadPoolExecutor(1, thread_name_prefix=f"ramify-{self._name}")
-            future = executor.submit(self._run_sync, call)
-            executor.shutdown(wait=False)
-        del future  # what it raises is in the state
+            name = f"ramify-{self._name}"
+            threading.Thread(target=self._run_apart, args=(call,), name=name, daemon=True).start()
         return ProgramState(call.core, follows=True)
+
+    def _run_apart(self, call: Invocation) -> None:
+        with contextlib.suppress(BaseException):  # what it raises is in the state
+            self._run_sync(call)
 
     def _run_to_end(self, call: Invocation) -> None:
         """An async program on the I/O loop, waited for on this thread."""

@@ -64,13 +64,13 @@ def result_of_schema(schema: object) -> ResultType:
     if isinstance(schema, Mapping):
         return ResultType("json", json_schema=json.dumps(schema), parse=json.loads)
     label = getattr(schema, "__name__", str(schema))
+    kind: Any = schema
     if _is_pydantic(schema):
-        model: Any = schema
-        text = json.dumps(model.model_json_schema())
-        return ResultType(label, json_schema=text, parse=model.model_validate_json)
+        text = json.dumps(kind.model_json_schema())
+        return ResultType(label, json_schema=text, parse=kind.model_validate_json)
     try:
-        text = msgspec.json.encode(_inlined(msgspec.json.schema(schema))).decode()
-        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(schema)  # type: ignore[arg-type]
+        text = msgspec.json.encode(_inlined(msgspec.json.schema(kind))).decode()
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
     except (TypeError, RuntimeError) as error:
         raise InvalidRequest(
             f"schema={schema!r}: must be a pydantic model, a dataclass, a TypedDict, an Enum, "
