@@ -4,7 +4,6 @@ import os
 import threading
 
 from ramify.interpreter.backends.base import Backend
-from ramify.interpreter.backends.endpoint import RuntimeEndpoint
 from ramify.lang.errors import ConfigError
 
 ENDPOINT = "RAMIFY_ENDPOINT"
@@ -27,6 +26,8 @@ def backend_from_env() -> Backend:
 
 
 def _endpoint() -> Backend:
+    from ramify.interpreter.backends.endpoint import RuntimeEndpoint  # httpx, only where used
+
     url = os.environ[ENDPOINT]
     if not url.startswith(("http://", "https://")):
         raise ConfigError(

@@ -85,6 +85,17 @@ def sections() -> Iterator[tuple[str, list[Finding]]]:
         yield "Bundled model", list(bundled_model())
 
 
+def check_ramify() -> Finding:
+    """Is this a proper install, whose metadata is that of the code?"""
+    found = installed("ramify")
+    here = f"{ramify.__version__} in {Path(ramify.__file__).parent}"
+    if found is None:
+        return Finding("ramify", f"{here}, not installed", "pip install -e . in the checkout")
+    if found != ramify.__version__:
+        return Finding("ramify", f"{here}, installed as {found}", "install it again")
+    return Finding("ramify", here)
+
+
 def needs(requirements: list[str]) -> list[Need]:
     """Parse requirement strings of the metadata; those that name ramify itself are left out."""
     found = []
