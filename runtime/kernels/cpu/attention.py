@@ -9,7 +9,7 @@ G query heads per key-value head. The torch reference is layers/attention.py.
 import numpy as np
 
 from ramify.runtime.kernels.cpu.jit import jit
-from ramify.runtime.kernels.cpu.numeric import exp32, put
+from ramify.runtime.kernels.cpu.numeric import exp32, get, put
 from ramify.runtime.kernels.cpu.simd import make_gather_tile, make_weighted_sum
 
 SPLIT = 256  # positions per unit
@@ -71,12 +71,12 @@ def _softmax_row(scores, at, count, scale, peaks, sums, stat):
     """scores -> exp(score * scale - peak) in place, with peak and sum to the side."""
     peak = _MINUS_INFINITY
     for i in range(count):
-        peak = max(peak, scores[at + i])
+        peak = max(peak, get(scores, at + i))
     peak = peak * scale
     total = _ZERO
     for i in range(count):
-        weight = exp32(scores[at + i] * scale - peak)
-        scores[at + i] = weight
+        weight = exp32(get(scores, at + i) * scale - peak)
+        put(scores, at + i, weight)
         total += weight
     peaks[stat] = peak
     sums[stat] = total
@@ -118,12 +118,13 @@ def merge_splits(
         peak = max(peak, peaks[split * num_heads + head])
     total = _ZERO
     for d in range(dim):
-        scratch[scratch_at + d] = _ZERO
+        put(scratch, scratch_at + d, _ZERO)
     for split in range(first, first + num_splits):
         stat = split * num_heads + head
         weight = exp32(peaks[stat] - peak)
         total += weight * sums[stat]
         for d in range(dim):
-            scratch[scratch_at + d] += weight * partial[stat * dim + d]
+            value = weight * get(partial, stat * dim + d)
+            put(scratch, scratch_at + d, get(scratch, scratch_at + d) + value)
     for d in range(dim):
-        put(out, out_at + d, scratch[scratch_at + d] / total)
+        put(out, out_at + d, get(scratch, scratch_at + d) / total)

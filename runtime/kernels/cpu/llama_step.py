@@ -102,7 +102,7 @@ def step(
     for row in range(thread, num_rows, num_threads):
         start = rows.input_ids[row] * c
         for i in range(c):
-            x[row * c + i] = get(weights.embed, start + i)
+            put(x, row * c + i, get(weights.embed, start + i))
     meeting = 1
     barrier(arrivals, meeting, num_threads)
     for layer in range(shape.num_layers):
@@ -143,10 +143,11 @@ def _norm_row(x, x_at, weight, weight_at, size, eps, out, out_at):
     """RMSNorm of one row: float32 in, the array's kind out."""
     total = _ZERO
     for i in range(size):
-        total += x[x_at + i] * x[x_at + i]
+        value = get(x, x_at + i)
+        total += value * value
     scale = _ONE / np.sqrt(total / np.float32(size) + eps)
     for i in range(size):
-        put(out, out_at + i, x[x_at + i] * scale * weight[weight_at + i])
+        put(out, out_at + i, get(x, x_at + i) * scale * get(weight, weight_at + i))
 
 
 @jit
@@ -173,7 +174,7 @@ def _qkv(shape, eps, weights, k_pool, v_pool, rows, q, normed, local, taken, lay
             at = row * dim
             if weights.qkv_bias.size:
                 for d in range(dim):
-                    local[at + d] += weights.qkv_bias[first + d]
+                    put(local, at + d, get(local, at + d) + get(weights.qkv_bias, first + d))
             if not is_v:
                 if weights.q_norm.size:
                     head_norm = weights.q_norm if unit < num_heads else weights.k_norm
@@ -181,14 +182,14 @@ def _qkv(shape, eps, weights, k_pool, v_pool, rows, q, normed, local, taken, lay
                 _rope(local, at, dim, weights.cos, weights.sin, rows.positions[row])
             if unit < num_heads:
                 for d in range(dim):
-                    put(q, (row * num_heads + unit) * dim + d, local[at + d])
+                    put(q, (row * num_heads + unit) * dim + d, get(local, at + d))
                 continue
             slot = np.int64(rows.out_loc[row])
             if slot >= 0:
                 to = layer * shape.pool_layer_stride + (slot * num_kv_heads + kv_head) * dim
                 pool = v_pool if is_v else k_pool
                 for d in range(dim):
-                    put(pool, to + d, local[at + d])
+                    put(pool, to + d, get(local, at + d))
 
 
 @jit
@@ -196,10 +197,10 @@ def _rope(head, at, dim, cos, sin, position):
     half = dim // 2
     angle = position * half
     for d in range(half):
-        first, second = head[at + d], head[at + half + d]
-        c, s = cos[angle + d], sin[angle + d]
-        head[at + d] = first * c - second * s
-        head[at + half + d] = second * c + first * s
+        first, second = get(head, at + d), get(head, at + half + d)
+        c, s = get(cos, angle + d), get(sin, angle + d)
+        put(head, at + d, first * c - second * s)
+        put(head, at + half + d, second * c + first * s)
 
 
 @jit
@@ -258,10 +259,11 @@ def _add_product(a, width, num_rows, w, bias, layer, x, c, local, taken, work):
         dot_rows(a, 0, num_rows, w, first * width, count, width, local, 0, _BLOCK)
         for row in range(num_rows):
             for i in range(count):
-                value = local[row * _BLOCK + i]
+                value = get(local, row * _BLOCK + i)
                 if bias.size:
-                    value += bias[first + i]
-                x[row * c + start + i] += value
+                    value += get(bias, first + i)
+                to = row * c + start + i
+                put(x, to, get(x, to) + value)
 
 
 @jit
@@ -281,8 +283,9 @@ def _gate_up(shape, weights, num_rows, act, normed, local, taken, layer):
         dot_rows(normed, 0, num_rows, w, up_row * c, count, c, local, up_at, _BLOCK)
         for row in range(num_rows):
             for i in range(count):
-                gate, up = local[row * _BLOCK + i], local[up_at + row * _BLOCK + i]
+                at = row * _BLOCK + i
+                gate, up = get(local, at), get(local, up_at + at)
                 if bias.size:
-                    gate += bias[gate_row + i]
-                    up += bias[up_row + i]
+                    gate += get(bias, gate_row + i)
+                    up += get(bias, up_row + i)
                 put(act, row * wide + start + i, gate / (_ONE + exp32(-gate)) * up)

@@ -5,7 +5,7 @@ from numba import types
 from numba.extending import overload
 
 from ramify.runtime.kernels.cpu.jit import jit
-from ramify.runtime.kernels.cpu.simd import bits_float, float_bits
+from ramify.runtime.kernels.cpu.simd import bits_float, float_bits, load, store
 
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
@@ -38,12 +38,12 @@ def exp32(x):
 
 
 def put(array, index, value):
-    """array[index] = value, rounded to the array's kind."""
+    """array[index] = value, a float32, rounded to the array's kind. Unchecked, index >= 0."""
     raise NotImplementedError("compiled code only")
 
 
 def get(array, index):
-    """array[index] as float32."""
+    """array[index] as float32. Unchecked, index >= 0."""
     raise NotImplementedError("compiled code only")
 
 
@@ -52,12 +52,12 @@ def _put(array, index, value):
     if array.dtype == types.uint16:
 
         def put_bfloat16(array, index, value):
-            array[index] = _to_bfloat16(np.float32(value))
+            store(array, index, _to_bfloat16(np.float32(value)))
 
         return put_bfloat16
 
     def put_float32(array, index, value):
-        array[index] = value
+        store(array, index, np.float32(value))
 
     return put_float32
 
@@ -65,8 +65,8 @@ def _put(array, index, value):
 @overload(get, inline="never")
 def _get(array, index):
     if array.dtype == types.uint16:
-        return lambda array, index: bits_float(np.int32(array[index]) << np.int32(16))
-    return lambda array, index: array[index]
+        return lambda array, index: bits_float(np.int32(load(array, index)) << np.int32(16))
+    return lambda array, index: load(array, index)
 
 
 @jit

@@ -388,6 +388,33 @@ def bits_float(typing_context: Any, value: Any):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def load(typing_context: Any, array: Any, index: Any):  # type: ignore[no-untyped-def]
+    """array[index] of a flat array, index >= 0.
+
+    numba's own indexing counts negative indices from the end, and that test keeps LLVM from turning
+    a loop into vector code.
+    """
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        data = make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def store(typing_context: Any, array: Any, index: Any, value: Any):  # type: ignore[no-untyped-def]
+    """array[index] = value of a flat array, index >= 0; see `load`."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        data = make_array(sig.args[0])(context, builder, args[0]).data
+        builder.store(args[2], builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), codegen
+
+
+@intrinsic
 def atomic_add(typing_context: Any, array: Any, index: Any, value: Any):  # type: ignore[no-untyped-def]
     """array[index] += value for an int64 array, seen by all threads; the old value."""
 
