@@ -41,7 +41,7 @@ def build_app(state: ServerState) -> web.Application:
     app[STATE] = state
     app.on_response_prepare.append(middleware.add_request_id)
     for method, path, handler in ROUTES:
-        app.router.add_route(method, path, handler)
+        app.router.add_route(method, path, handler, expect_handler=middleware.expect)
     return app
 
 

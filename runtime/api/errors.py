@@ -97,7 +97,11 @@ def http_error(status: int, method: str, path: str, reason: str) -> RamifyError:
 def invalid_body(error: Exception, body_type: type) -> InvalidRequest:
     """A msgspec or decoding error as one that names the path of the field at fault."""
     if not isinstance(error, msgspec.ValidationError):
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        reason = str(error)
+        if isinstance(error, RecursionError):
+            reason = "nested too deep"
+        elif isinstance(error, UnicodeDecodeError):
+            reason = f"not UTF-8 ({error.reason})"
         return InvalidRequest(f"the body is not JSON: {reason}", code="invalid_json")
     reason, _, at = str(error).partition(" - at ")
     path = re.sub(r"^`(?:key` in `)?\$\.?|`$", "", at)

@@ -141,6 +141,17 @@ async def add_request_id(request: web.Request, response: web.StreamResponse) -> 
         response.headers["X-Request-Id"] = request[TRACE].request_id
 
 
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """Handle an Expect header: `100-continue` is answered, others are refused."""
+    wanted = request.headers["Expect"]
+    if wanted.lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # what the reply has sent so far
+        return None
+    request[TRACE] = Trace(uuid.uuid4().hex)
+    return error_response(http_error(417, request.method, request.path, f"{wanted[:100]!a}"))
+
+
 class _JsonErrorHandler(RequestHandler):
     """Answers what is not even HTTP (bad line, too many headers) in the one shape too."""
 

@@ -123,9 +123,12 @@ async def test_duplicate_rid_is_a_conflict():
 
 async def test_abort_ends_only_the_exact_rid():
     engine = FakeEngine(delay=0.01)
-    async with served(engine) as server, server.client.stream(
-        "POST", "/generate", json={"text": "x" * 100, "rid": "a10", "stream": True}
-    ) as response:
+    async with (
+        served(engine) as server,
+        server.client.stream(
+            "POST", "/generate", json={"text": "x" * 100, "rid": "a10", "stream": True}
+        ) as response,
+    ):
         lines = response.aiter_lines()
         await anext(lines)
         other = await server.post("/abort_request", {"rid": "a1"})
