@@ -32,7 +32,8 @@ def _apply_bitmask_kernel(
     banned = ((bits[:, None] >> tl.arange(0, 32)[None, :]) & 1) == 0
     token = word[:, None] * 32 + tl.arange(0, 32)[None, :]
     # Only what is banned is written: nothing is read.
-    minus_inf = tl.full([BLOCK // 32, 32], float("-inf"), logits_ptr.dtype.element_ty)
+    minus_inf = tl.full([BLOCK // 32, 32], float("-inf"), tl.float32)
+    minus_inf = minus_inf.to(logits_ptr.dtype.element_ty)
     tl.store(logits_ptr + row * stride_b + token, minus_inf, mask=banned & (token < V))
 
 

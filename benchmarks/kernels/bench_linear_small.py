@@ -1,0 +1,83 @@
+"""Products with few rows: bytes of weight per second, beside torch's linear; 8B and 0.6B shapes."""
+
+import torch
+from torch.nn.functional import linear
+
+from benchmarks.kernels.measure import Bench, error_of, rate
+from ramify.runtime.kernels.linear_small import (
+    LinearTiles,
+    choose_linear_tiles,
+    linear_small,
+)
+
+# name, outputs, inputs
+SHAPES = [
+    ("qkv 8B", 6144, 4096),
+    ("o 8B", 4096, 4096),
+    ("gate_up 8B", 28672, 4096),
+    ("down 8B", 4096, 14336),
+    ("lm_head 8B", 128256, 4096),
+    ("qkv 0.6B", 4096, 1024),
+    ("o 0.6B", 1024, 2048),
+    ("gate_up 0.6B", 6144, 1024),
+    ("down 0.6B", 1024, 3072),
+    ("lm_head 0.6B", 151936, 1024),
+]
+# block_n, block_k, split_k, num_warps, num_stages
+VECTOR_TILES = [
+    LinearTiles(2, 2048, 1, 8, 3),
+    LinearTiles(1, 2048, 1, 4, 3),
+    LinearTiles(4, 1024, 1, 4, 3),
+    LinearTiles(2, 1024, 1, 4, 4),
+    LinearTiles(8, 512, 1, 4, 3),
+]
+DOT_TILES = [
+    LinearTiles(64, 128, 1, 4, 4),
+    LinearTiles(64, 128, 2, 4, 4),
+    LinearTiles(64, 128, 4, 4, 4),
+    LinearTiles(64, 128, 8, 4, 4),
+    LinearTiles(32, 256, 1, 4, 4),
+    LinearTiles(32, 128, 2, 4, 5),
+    LinearTiles(32, 128, 4, 4, 5),
+    LinearTiles(64, 256, 4, 4, 3),
+    LinearTiles(128, 64, 4, 4, 5),
+    LinearTiles(16, 256, 1, 4, 4),
+]
+
+
+def bench_linear_small(bench: Bench) -> None:
+    """The default tiles, the best found and cuBLAS for each shape and number of rows."""
+    shapes = [("tiny", 96, 256)] if bench.smoke else SHAPES
+    for name, outputs, inputs in shapes:
+        num_bytes = 2.0 * outputs * inputs
+        weights = [bench.randn(outputs, inputs) * 0.02 for _ in range(bench.copies(num_bytes))]
+        for rows in (1, 3) if bench.smoke else (1, 4, 8, 16, 32, 64):
+            x = bench.randn(rows, inputs)
+            default = choose_linear_tiles(rows, outputs, inputs)
+            tried = {}
+            for tiles in {default: 0, **dict.fromkeys(_candidates(rows), 0)}:
+                try:
+                    tried[tiles] = _run(bench, x, weights, tiles)
+                except (RuntimeError, ValueError) as error:  # does not fit the device
+                    print(f"skipped {name} {tuple(tiles)}: {str(error)[:100]}", flush=True)
+            best = min(tried, key=lambda t: tried[t][0])
+            torch_us = bench.time_us([lambda x=x, w=w: linear(x, w) for w in weights])
+            us, error = tried[default]
+            bench.add(
+                "linear_small", f"{name} M={rows}", us, limit_us=bench.bytes_us(num_bytes),
+                error=error, gbs=rate(num_bytes, us, 1e9),
+                torch_us=round(torch_us, 2), best_us=round(tried[best][0], 2), best=tuple(best),
+            )  # fmt: skip
+
+
+def _candidates(rows: int) -> list[LinearTiles]:
+    return VECTOR_TILES + DOT_TILES if rows == 1 else DOT_TILES
+
+
+def _run(
+    bench: Bench, x: torch.Tensor, weights: list[torch.Tensor], tiles: LinearTiles
+) -> tuple[float, float]:
+    y = torch.full((x.shape[0], weights[0].shape[0]), float("nan"), device=x.device, dtype=x.dtype)
+    linear_small(x, weights[0], y, tiles=tiles)
+    error = error_of(y, x.float() @ weights[0].float().t(), 1e-2)
+    return bench.time_us([lambda w=w: linear_small(x, w, y, tiles=tiles) for w in weights]), error
