@@ -77,12 +77,18 @@ class Table:
     """An automaton explored whole: states are row numbers, dead ones are gone."""
 
     def __init__(
-        self, alphabet: Alphabet, rows: list[list[int | None]], final: list[bool], start: int | None
+        self,
+        alphabet: Alphabet,
+        rows: list[list[int | None]],
+        final: list[bool],
+        start: int | None,
+        keys: list[Any],
     ) -> None:
         self.alphabet = alphabet
         self.rows = rows  # [state][class] -> state or None
         self.final = final
         self.start: State | None = start
+        self.keys = keys  # the state of what was explored, of each row
 
     def step(self, state: State, cls: int) -> State | None:
         """Look it up."""
@@ -124,7 +130,7 @@ def explore(
     live = _reaching(rows, final)
     for row in rows:
         row[:] = [target if target is not None and live[target] else None for target in row]
-    return Table(alphabet, rows, final, 0 if live[0] else None)
+    return Table(alphabet, rows, final, 0 if live[0] else None, keys)
 
 
 def _reaching(rows: Sequence[Sequence[int | None]], final: Sequence[bool]) -> list[bool]:
@@ -145,17 +151,12 @@ def _reaching(rows: Sequence[Sequence[int | None]], final: Sequence[bool]) -> li
 
 def combine(parts: Sequence[tuple[CharAutomaton, bool]], budget: Budget, what: str) -> Table:
     """The texts that every (automaton, True) accepts and no (automaton, False) does."""
-    alphabet = Alphabet(charset for part, _ in parts for charset in _class_sets(part.alphabet))
-    classes = [[part.alphabet.class_of(code) for code in alphabet.samples] for part, _ in parts]
+    wanted_at = [wanted for _, wanted in parts]
 
-    def step(states: tuple[Any, ...], cls: int) -> tuple[Any, ...] | None:
-        out = []
-        for (part, wanted), mapped, state in zip(parts, classes, states, strict=True):
-            state = None if state is None else part.step(state, mapped[cls])
-            if state is None and wanted:
-                return None
-            out.append(state)
-        return tuple(out)
+    def ends(states: tuple[Any, ...]) -> bool:
+        return any(
+            state is None and wanted for state, wanted in zip(states, wanted_at, strict=True)
+        )
 
     def accepts(states: tuple[Any, ...]) -> bool:
         return all(
@@ -163,9 +164,52 @@ def combine(parts: Sequence[tuple[CharAutomaton, bool]], budget: Budget, what: s
             for (part, wanted), state in zip(parts, states, strict=True)
         )
 
-    if any(part.start is None and wanted for part, wanted in parts):
-        return Table(alphabet, [], [], None)
-    return explore(alphabet, tuple(part.start for part, _ in parts), step, accepts, budget, what)
+    return side_by_side([part for part, _ in parts], ends, accepts, budget, what)
+
+
+def side_by_side(
+    parts: Sequence[CharAutomaton],
+    ends: Callable[[tuple[Any, ...]], bool],
+    accepts: Callable[[tuple[Any, ...]], bool],
+    budget: Budget,
+    what: str,
+) -> Table:
+    """The automata run together, explored. A state is theirs (None: that one has failed); texts are
+    given up where `ends` says that nothing can be accepted any more."""
+    alphabet = Alphabet(charset for part in parts for charset in _class_sets(part.alphabet))
+    classes = [[part.alphabet.class_of(code) for code in alphabet.samples] for part in parts]
+
+    def step(states: tuple[Any, ...], cls: int) -> tuple[Any, ...] | None:
+        out = tuple(
+            None if state is None else part.step(state, mapped[cls])
+            for part, mapped, state in zip(parts, classes, states, strict=True)
+        )
+        return None if ends(out) else out
+
+    start = tuple(part.start for part in parts)
+    if ends(start):
+        return Table(alphabet, [], [], None, [])
+    return explore(alphabet, start, step, accepts, budget, what)
+
+
+def few_texts(table: Table, limit: int) -> list[str] | None:
+    """All texts of a table; None where there are more than `limit`."""
+    texts: list[str] = []
+    chars = [
+        [code for low, high in charset for code in range(low, min(high, low + limit) + 1)]
+        for charset in _class_sets(table.alphabet)
+    ]
+    todo: list[tuple[int, str]] = [] if table.start is None else [(table.start, "")]
+    while todo:
+        state, text = todo.pop()
+        if table.final[state]:
+            texts.append(text)
+        for cls, target in enumerate(table.rows[state]):
+            if target is not None:
+                todo += [(target, text + chr(code)) for code in chars[cls]]
+        if len(texts) + len(todo) > limit or len(text) > 4 * limit:
+            return None
+    return sorted(texts)
 
 
 def _class_sets(alphabet: Alphabet) -> list[CharSet]:

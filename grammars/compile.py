@@ -4,11 +4,14 @@ from ramify.grammars import regex_syntax
 from ramify.grammars.automata import CharAutomaton, regex_automaton
 from ramify.grammars.charsets import spelling
 from ramify.grammars.errors import GrammarError
+from ramify.grammars.json_schema.document import Document
+from ramify.grammars.json_schema.formula import Options
+from ramify.grammars.json_schema.values import Builder
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import DEFAULT_LIMITS, Budget, Limits
 from ramify.grammars.machine import Machine, Node, Place
 from ramify.grammars.matcher import TokenGrammar
-from ramify.grammars.spec import ChoicesSpec, GrammarSpec, RegexSpec
+from ramify.grammars.spec import AnyJsonSpec, ChoicesSpec, GrammarSpec, JsonSchemaSpec, RegexSpec
 from ramify.grammars.terminals import Literals, Terminal, Text
 from ramify.grammars.vocabulary import Vocabulary
 
@@ -59,6 +62,17 @@ def _root(spec: GrammarSpec, budget: Budget) -> Node:
             return TerminalNode(_regex(pattern, budget))
         case ChoicesSpec(choices):
             return TerminalNode(_choices(choices, budget))
+        case JsonSchemaSpec():
+            return _json_schema(spec, budget)
+        case AnyJsonSpec(object_only, whitespace):
+            text = '{"type": "object"}' if object_only else "true"
+            return _json_schema(JsonSchemaSpec(text, "any", whitespace), budget)
+
+
+def _json_schema(spec: JsonSchemaSpec, budget: Budget) -> Node:
+    document = Document(spec.schema, budget.limits)
+    options = Options(formats=spec.formats)
+    return Builder(document, options, spec.order, spec.whitespace, budget).build()
 
 
 def _regex(pattern: str, budget: Budget) -> Terminal:

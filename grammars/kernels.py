@@ -27,7 +27,7 @@ class InsideWalk(NamedTuple):
     """Result of a walk. Where `unknown` is not empty, fill those rows in and walk again."""
 
     row: np.ndarray  # [num_words] uint32: tokens that stay inside the terminal
-    exit_nodes: np.ndarray  # [num_exits] int32: trie nodes where the terminal may end mid-token
+    exit_nodes: np.ndarray  # [num_exits] int32: trie nodes where the terminal may end
     exit_states: np.ndarray  # [num_exits] int32: the dense state there
     unknown: np.ndarray  # [num_unknown] int32: dense states whose row is not known yet
 
@@ -52,7 +52,7 @@ def inside_walk_ref(trie: Trie, states: DenseStates, start: int, num_words: int)
         path.append(target)
         for token_id in trie.token_ids[trie.first[at] : trie.first[at + 1]].tolist():
             row[token_id >> 5] |= np.uint32(1 << (token_id & 31))
-        if states.accepting[target] and skip[at] > at + 1:
+        if states.accepting[target]:
             exits.append((at, target))
         at += 1
     nodes = np.array([node for node, _ in exits], np.int32)
@@ -90,7 +90,7 @@ def _walk_loop(  # compiled by numba
         for index in range(first[at], first[at + 1]):
             token_id = token_ids[index]
             row[token_id >> 5] |= np.uint32(1) << np.uint32(token_id & 31)
-        if accepting[target] and skip[at] > at + 1:
+        if accepting[target]:
             nodes[num_exits] = at
             states[num_exits] = target
             num_exits += 1

@@ -5,7 +5,7 @@ grammars over one lexer share them: the tokens that stay inside the terminal, an
 run past its end, the remainders, merged where they are equal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ramify.grammars import kernels
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.kernels import DenseStates
-from ramify.grammars.terminals import Elsewhere, Key, Terminal
+from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
 WIDE = 40  # a state with more live bytes than this is walked by the kernel
@@ -58,6 +58,9 @@ class Inside(NamedTuple):
 
     row: np.ndarray  # [num_words] uint32: tokens that stay inside the terminal
     exits: tuple[tuple[int, Remainder], ...]  # (label, remainders) where the terminal may end
+    to_try: tuple[int, ...]  # tokens that only stepping can tell of
+    ends: np.ndarray  # [num] int32: trie nodes where the terminal may end
+    end_labels: np.ndarray  # [num] int32
 
 
 class Lexer:
@@ -113,14 +116,18 @@ class Lexer:
         return row
 
     def is_wide(self, state: int) -> bool:
-        """Is it walked by the kernel?"""
+        """Is it left to the kernel?"""
         return len(self.row(state)) > WIDE
 
     def inside(self, state: int) -> Inside:
         """Tokens that stay inside, and the remainders of those that do not."""
         found = self._inside.get(state)
         if found is None:
-            found = self._inside[state] = self._walk(state)
+            pair = self._keys[state]
+            assert pair is not None
+            shadow = pair[0].shadow(pair[1])
+            found = self._walk(state) if shadow is None else self._from_shadow(shadow)
+            self._inside[state] = found
         return found
 
     def _walk(self, state: int) -> Inside:
@@ -132,13 +139,57 @@ class Lexer:
                 break
             for dense in walk.unknown.tolist():
                 self._fill_dense(dense)
-        nodes_of: dict[int, list[int]] = {}
-        for node, dense in zip(walk.exit_nodes.tolist(), walk.exit_states.tolist(), strict=True):
-            label = self.labels[self._dense_state[dense]]
-            assert label is not None
-            nodes_of.setdefault(label, []).append(node)
-        exits = tuple((label, self._remainder(tuple(nodes))) for label, nodes in nodes_of.items())
-        return Inside(walk.row, exits)
+        labels = [self.labels[self._dense_state[dense]] for dense in walk.exit_states.tolist()]
+        return self._made(walk.row, walk.exit_nodes, np.array(labels, np.int32))
+
+    def _made(self, row: np.ndarray, ends: np.ndarray, labels: np.ndarray) -> Inside:
+        skip = self.vocabulary.trie.skip
+        inner = skip[ends] > ends + 1
+        exits = []
+        for label in np.unique(labels[inner]).tolist():
+            nodes = ends[inner & (labels == label)]
+            exits.append((label, self._remainder(tuple(nodes.tolist()))))
+        return Inside(row, tuple(exits), (), ends, labels)
+
+    def _from_shadow(self, shadow: Shadow) -> Inside:
+        """The tokens of a state that reads less than another."""
+        base = self.inside(self._intern(shadow.terminal, shadow.key))
+        trie = self.vocabulary.trie
+        if shadow.trie is None:
+            banned = base.ends.tolist()
+        else:
+            banned = self._ends_below(shadow.trie, shadow.node)
+            if not banned:
+                return base
+        row = base.row.copy()
+        out = np.zeros(len(base.ends), bool)
+        token_ids: list[int] = []
+        for node in banned:
+            first, last = trie.first[node], trie.first[trie.skip[node]]
+            token_ids += trie.token_ids[first:last].tolist()
+            out |= (base.ends >= node) & (base.ends < trie.skip[node])
+        for token_id in token_ids:
+            row[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
+        made = self._made(row, base.ends[~out], base.end_labels[~out])
+        return made._replace(to_try=tuple(token_ids)) if shadow.trie is None else made
+
+    def _ends_below(self, texts: Sequence[Mapping[int, int]], start: int) -> list[int]:
+        """Vocabulary nodes that spell a text of the trie, from a node of it to a leaf."""
+        children = self.vocabulary.children
+        found: list[int] = []
+        todo = [(start, 0)]
+        while todo:
+            at, node = todo.pop()
+            below = children(node)
+            for byte, target in texts[at].items():
+                child = below.get(byte)
+                if child is None:
+                    continue
+                if texts[target]:
+                    todo.append((target, child))
+                else:
+                    found.append(child)
+        return found
 
     def _dense_of(self, state: int) -> int:
         dense = self._dense_id.get(state)

@@ -231,6 +231,9 @@ class Machine:
             out = set[Place]()
             self.resume(place[1], label, out)
             token_ids += self._past_end(remainder, self._intern(out))
+        if inside.to_try:
+            alone = self._intern((place,))
+            token_ids += [token for token in inside.to_try if self.step_token(alone, token) != DEAD]
 
     def _past_end(self, remainder: Remainder, state: int) -> list[int]:
         key = (id(remainder), state)  # the lexer keeps remainders for good

@@ -135,14 +135,14 @@ class _Parser:
         where = self.at if offset is None else offset
         raise GrammarError(
             "invalid_regex",
-            f"regex {self.text!r}, offset {where}: {why}\n{caret(self.text, where)}",
+            f"regex {self.text[:200]!r}, offset {where}: {why}\n{caret(self.text, where)}",
             offset=where,
         )
 
     def refuse(self, what: str, offset: int) -> NoReturn:
         raise GrammarError(
             "unsupported_regex",
-            f"regex {self.text!r}, offset {offset}: {what}\n{caret(self.text, offset)}",
+            f"regex {self.text[:200]!r}, offset {offset}: {what}\n{caret(self.text, offset)}",
             offset=offset,
         )
 

@@ -1,6 +1,7 @@
 """What a grammar can be written as. Plain values: hashable, so that one spec is compiled once."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +18,24 @@ class ChoicesSpec:
     choices: tuple[str, ...]
 
 
-GrammarSpec = RegexSpec | ChoicesSpec
+@dataclass(frozen=True, slots=True)
+class JsonSchemaSpec:
+    """A JSON text that satisfies a JSON Schema (draft 2020-12, or an older one by its `$schema`)."""
+
+    schema: str  # as JSON text
+    order: Literal["schema", "any"] = "schema"  # of members: others last; or any
+    whitespace: Literal["flexible", "compact", "spaced"] = (
+        "flexible"  # bounded; none; ", " and ": "
+    )
+    formats: bool = True  # is `format` a constraint?
+
+
+@dataclass(frozen=True, slots=True)
+class AnyJsonSpec:
+    """Any JSON value; `object_only`: any JSON object."""
+
+    object_only: bool = False
+    whitespace: Literal["flexible", "compact", "spaced"] = "flexible"
+
+
+GrammarSpec = RegexSpec | ChoicesSpec | JsonSchemaSpec | AnyJsonSpec

@@ -3,25 +3,31 @@
 Invariant: from every key that `transitions` names an accepting key can be reached.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from ramify.grammars.automata import CharAutomaton
+from ramify.grammars.automata import CharAutomaton, State
 from ramify.grammars.charsets import SpellingNode
 
 Key = Any  # hashable, opaque to all but the terminal
 
 
-class Terminal(Protocol):
+class Terminal:
     """A deterministic byte automaton, made key by key as it is asked."""
 
     start: Key
 
     def transitions(self, key: Key) -> "Mapping[int, Key | Elsewhere]":
         """Next key of each byte that leads on."""
+        raise NotImplementedError
 
     def label(self, key: Key) -> int | None:
         """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
+        raise NotImplementedError
+
+    def shadow(self, key: Key) -> "Shadow | None":
+        """A state of another terminal that reads almost the same, to take the tokens from."""
+        return None
 
 
 class Elsewhere(NamedTuple):
@@ -31,10 +37,21 @@ class Elsewhere(NamedTuple):
     key: Hashable
 
 
-class Literals:
-    """A list of byte strings as a trie; the label is the string's index, or 0 for all."""
+class Shadow(NamedTuple):
+    """What a state reads is what `terminal` reads at `key`, but for texts that end the terminal.
 
-    __slots__ = ("_label", "_next", "start")
+    With a trie: those of the trie below `node` (byte -> node; the leaves) may not be read. Without:
+    every token that reaches an end has to be tried.
+    """
+
+    terminal: Terminal
+    key: Hashable
+    trie: Sequence[Mapping[int, int]] | None = None
+    node: int = 0
+
+
+class Literals(Terminal):
+    """A list of byte strings as a trie; the label is the string's index, or 0 for all."""
 
     def __init__(self, literals: Iterable[bytes], *, labelled: bool = False) -> None:
         self.start: Key = 0
@@ -50,6 +67,11 @@ class Literals:
                 node = following[byte]
             self._label.setdefault(node, index if labelled else 0)
 
+    @property
+    def size(self) -> int:
+        """How many strings."""
+        return len(self._label)
+
     def transitions(self, key: Key) -> dict[int, Key]:
         """Down the trie."""
         return self._next[key]
@@ -59,10 +81,8 @@ class Literals:
         return self._label.get(key)
 
 
-class Text:
+class Text(Terminal):
     """An automaton's texts in UTF-8. Key: (its state, node of the spelling)."""
-
-    __slots__ = ("_automaton", "_root", "start")
 
     def __init__(self, automaton: CharAutomaton, root: SpellingNode) -> None:
         self._automaton = automaton
@@ -71,19 +91,26 @@ class Text:
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Bytes of the characters that the automaton can read here."""
-        state, node = key
-        step = self._automaton.step
-        targets = [step(state, cls) for cls in range(self._automaton.alphabet.num_classes)]
-        live = sum(1 << cls for cls, target in enumerate(targets) if target is not None)
-        out: dict[int, Key] = {}
-        for byte, following in node.next.items():
-            if isinstance(following, SpellingNode):
-                if following.classes & live:
-                    out[byte] = (state, following)
-            elif live >> following & 1:
-                out[byte] = (targets[following], self._root)
-        return out
+        return text_transitions(self._automaton, self._root, key)
 
     def label(self, key: Key) -> int | None:
         """Ends between characters, where the automaton accepts."""
         return 0 if key[1] is self._root and self._automaton.accepts(key[0]) else None
+
+
+def text_transitions(
+    automaton: CharAutomaton, root: SpellingNode, key: tuple[State, SpellingNode]
+) -> dict[int, Key]:
+    """Next (state, node) by the bytes of the characters that lead on."""
+    state, node = key
+    step = automaton.step
+    targets = [step(state, cls) for cls in range(automaton.alphabet.num_classes)]
+    live = sum(1 << cls for cls, target in enumerate(targets) if target is not None)
+    out: dict[int, Key] = {}
+    for byte, following in node.next.items():
+        if isinstance(following, SpellingNode):
+            if following.classes & live:
+                out[byte] = (state, following)
+        elif live >> following & 1:
+            out[byte] = (targets[following], root)
+    return out

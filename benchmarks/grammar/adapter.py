@@ -1,14 +1,17 @@
 """Ramify behind grambench's `Adapter` interface: `--engine adapter:Ramify` with this folder and the
 repository root on PYTHONPATH."""
 
+import json
+
 from adapters import Adapter
 
-from ramify.grammars import Matcher, RegexSpec, Vocabulary, compile_grammar
+from ramify.grammars import JsonSchemaSpec, Matcher, RegexSpec, Vocabulary, compile_grammar
 
 
 class Ramify(Adapter):
     name = "ramify"
     has_regex = True
+    order = "any"
 
     def __init__(self, tok):
         super().__init__(tok)
@@ -17,6 +20,9 @@ class Ramify(Adapter):
 
     def version(self):
         return "0.1.0"
+
+    def compile(self, schema):
+        return compile_grammar(JsonSchemaSpec(json.dumps(schema), self.order), self.vocabulary)
 
     def compile_regex(self, pattern):
         return compile_grammar(RegexSpec(pattern), self.vocabulary)

@@ -8,7 +8,7 @@ from ramify.grammars import Matcher, Vocabulary
 
 
 def byte_vocabulary(*extra: bytes) -> Vocabulary:
-    """The 256 bytes, some longer tokens, a control token and an end-of-sequence token (the last)."""
+    """The 256 bytes, some longer tokens, a control token, and end of sequence (the last)."""
     tokens: list[bytes | None] = [bytes([byte]) for byte in range(256)]
     tokens += extra
     tokens += [None, None]

@@ -1,0 +1,256 @@
+"""Member names as terminals: from the opening quote to the blanks after the colon."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from ramify.grammars.automata import Table, explore
+from ramify.grammars.charsets import SpellingNode, spelling
+from ramify.grammars.json_schema.layout import LAYOUTS, Blanks, Whitespace
+from ramify.grammars.json_schema.strings import ANY_ROOT, quote
+from ramify.grammars.limits import Budget
+from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal, text_transitions
+
+START = "start"
+COLON = "colon"  # keys (COLON, label, 0 before the colon, 1 + state of the blanks after it)
+
+
+class NameTerminal(Terminal):
+    """What all name terminals share: the colon and the blanks after the closing quote."""
+
+    start: Key = START
+
+    def __init__(self, blanks: Blanks) -> None:
+        self._blanks = blanks
+
+    def after_quote(self, key: Key) -> dict[int, Key]:
+        """Transitions once the name is closed."""
+        _, label, state = key
+        if state == 0:
+            return {0x3A: (COLON, label, 1)}
+        following = self._blanks.following(state - 1)
+        return {byte: (COLON, label, 1 + to) for byte, to in following.items()}
+
+    def label(self, key: Key) -> int | None:
+        """Ends after the blanks, with the name's label."""
+        if key[0] != COLON or key[2] == 0 or not self._blanks.is_end(key[2] - 1):
+            return None
+        return int(key[1])
+
+
+class NameTrie:
+    """The declared names of an object, each as its bytes in JSON and the closing quote."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.next: list[dict[int, int]] = [{}]
+        self.below: list[int] = [0]  # bit set of the names below each node
+        self.name_at: dict[int, int] = {}  # node after the closing quote -> index of the name
+        # is each name written in one way only? Else bytes do not tell names apart
+        self.is_plain = not any("/" in name or any(char < " " for char in name) for name in names)
+        for index, name in enumerate(names):
+            node = 0
+            self.below[0] |= 1 << index
+            for byte in quote(name)[1:]:
+                following = self.next[node]
+                if byte not in following:
+                    following[byte] = len(self.next)
+                    self.next.append({})
+                    self.below.append(0)
+                node = following[byte]
+                self.below[node] |= 1 << index
+            self.name_at[node] = index
+
+
+class DeclaredNames(NameTerminal):
+    """Those of a trie's names whose bits are set; the label is the name's index."""
+
+    def __init__(self, trie: NameTrie, selected: int, blanks: Blanks) -> None:
+        super().__init__(blanks)
+        self._trie = trie
+        self._selected = selected
+
+    def transitions(self, key: Key) -> dict[int, Key]:
+        """Down the trie, where a selected name is below."""
+        if key == START:
+            return {0x22: ("in", 0)}
+        if key[0] == COLON:
+            return self.after_quote(key)
+        trie = self._trie
+        out: dict[int, Key] = {}
+        for byte, node in trie.next[key[1]].items():
+            if trie.below[node] & self._selected:
+                index = trie.name_at.get(node)
+                out[byte] = ("in", node) if index is None else (COLON, index, 0)
+        return out
+
+
+class FreeNames(NameTerminal):
+    """Any name; the label is 0."""
+
+    def transitions(self, key: Key) -> "dict[int, Key]":
+        """The bytes of a JSON string."""
+        if key == START:
+            return {0x22: ("in", ANY_ROOT)}
+        if key[0] == COLON:
+            return self.after_quote(key)
+        out: dict[int, Key] = {
+            byte: ("in", node if isinstance(node, SpellingNode) else ANY_ROOT)
+            for byte, node in key[1].next.items()
+        }
+        if key[1] is ANY_ROOT:
+            out[0x22] = (COLON, 0, 0)
+        return out
+
+
+FREE_NAMES: dict[Whitespace, FreeNames] = {
+    name: FreeNames(layout.after_colon) for name, layout in LAYOUTS.items()
+}
+
+
+class OtherNames(NameTerminal):
+    """Any name that is not in a (plain) trie. Off the trie, the states are those of `FreeNames`."""
+
+    def __init__(self, trie: NameTrie, free: FreeNames) -> None:
+        super().__init__(free._blanks)
+        self._trie = trie
+        self._free = free
+
+    def transitions(self, key: Key) -> "dict[int, Key | Elsewhere]":
+        """As free names, less the quotes that would close a declared one."""
+        if key == START:
+            return {0x22: ("in", ANY_ROOT, 0)}
+        _, spelled, node = key
+        out: dict[int, Key | Elsewhere] = {}
+        for byte, target in self._free.transitions(("in", spelled)).items():
+            below = self._trie.next[node].get(byte)
+            if below is None:
+                out[byte] = Elsewhere(self._free, target)
+            elif byte != 0x22 or spelled is not ANY_ROOT:
+                out[byte] = ("in", target[1], below)
+        return out
+
+    def label(self, key: Key) -> int | None:
+        """Never on the trie."""
+        return None
+
+    def shadow(self, key: Key) -> Shadow | None:
+        """A free name, but for the ends that spell a declared name."""
+        if key == START:
+            return None
+        return Shadow(self._free, ("in", key[1]), self._trie.next, key[2])
+
+
+class ClassifiedNames(NameTerminal):
+    """The names of a table, labelled by its final states."""
+
+    def __init__(self, table: Table, labels: dict[int, int], blanks: Blanks) -> None:
+        super().__init__(blanks)
+        self._automaton = table
+        self._labels = labels  # of each final state
+        self._root = spelling(table.alphabet, json=True)
+
+    def restricted(self, labels: frozenset[int], budget: Budget) -> "ClassifiedNames | None":
+        """The names with one of these labels; None if there are none."""
+        table = self._automaton
+        kept = explore(
+            table.alphabet,
+            table.start,
+            table.step,
+            lambda state: table.accepts(state) and self._labels[state] in labels,
+            budget,
+            "property names",
+        )
+        if kept.start is None:
+            return None
+        new_labels = {
+            state: self._labels[old] for state, old in enumerate(kept.keys) if kept.final[state]
+        }
+        return ClassifiedNames(kept, new_labels, self._blanks)
+
+    def transitions(self, key: Key) -> dict[int, Key]:
+        """The bytes of the characters that lead on; a quote where the automaton accepts."""
+        if key == START:
+            return {0x22: ("in", self._automaton.start, self._root)}
+        if key[0] == COLON:
+            return self.after_quote(key)
+        _, state, node = key
+        moves = text_transitions(self._automaton, self._root, (state, node))
+        out: dict[int, Key] = {byte: ("in", *target) for byte, target in moves.items()}
+        if node is self._root and self._automaton.accepts(state):
+            out[0x22] = (COLON, self._labels[state], 0)
+        return out
+
+
+class Captured(Terminal):
+    """Another terminal's texts, less those seen before; the label tells which text was read.
+
+    `texts[label]` is (the text, the inner label). For names the text is the name, complete at its
+    closing quote; else it is all the bytes. Key: (terminal, its key, bytes of the text so far).
+    """
+
+    def __init__(self, inner: Terminal, seen: Iterable[str], *, is_name: bool) -> None:
+        self._seen = frozenset(seen)
+        self._seen_bytes = [quote(name) if is_name else name.encode() for name in self._seen]
+        self._is_name = is_name
+        self.texts: list[tuple[str, int]] = []
+        self._labels: dict[tuple[str, int], int] = {}
+        self.start: Key = (inner, inner.start, b"")
+
+    @property
+    def is_live(self) -> bool:
+        """Is there a text left?"""
+        return self._has_other(self.start)
+
+    def transitions(self, key: Key) -> dict[int, Key]:
+        """The inner terminal's, less those that lead to texts that were seen only."""
+        return {
+            byte: target for byte, target in self._moves(key).items() if self._has_other(target)
+        }
+
+    def _moves(self, key: Key) -> dict[int, Key]:
+        inner, inner_key, read = key
+        out: dict[int, Key] = {}
+        for byte, target in inner.transitions(inner_key).items():
+            reached = target if isinstance(target, Elsewhere) else Elsewhere(inner, target)
+            is_after = self._is_name and inner_key[0] == COLON
+            out[byte] = (*reached, read if is_after else read + bytes((byte,)))
+        return out
+
+    def _has_other(self, key: Key) -> bool:
+        """Can a text be finished from here that was not seen? Every live path leads to one."""
+        num_seen = sum(seen.startswith(key[2]) for seen in self._seen_bytes)
+        found = 0
+        ways = [key]
+        while ways and found + len(ways) <= num_seen:
+            found += sum(self._is_text(way) for way in ways)
+            ways = [
+                target
+                for way in ways
+                if not (self._is_name and self._is_text(way))
+                for target in self._moves(way).values()
+            ]
+        return found + len(ways) > num_seen
+
+    def _is_text(self, key: Key) -> bool:
+        inner, inner_key, _ = key
+        if self._is_name:
+            return bool(inner_key[0] == COLON)
+        return inner.label(inner_key) is not None
+
+    def label(self, key: Key) -> int | None:
+        """The number of the text and of the inner label."""
+        inner, inner_key, read = key
+        found = inner.label(inner_key)
+        if found is None:
+            return None
+        text = str(json.loads(read)) if self._is_name else read.decode()
+        if text in self._seen:
+            return None
+        pair = (text, found)
+        if pair not in self._labels:
+            self._labels[pair] = len(self.texts)
+            self.texts.append(pair)
+        return self._labels[pair]
+
+    def shadow(self, key: Key) -> Shadow | None:
+        """The inner state; every token that reaches an end is tried."""
+        return Shadow(key[0], key[1])

@@ -1,0 +1,214 @@
+"""JSON strings: patterns, formats, lengths and excluded words as terminals in quotes."""
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from ramify.grammars import regex_syntax
+from ramify.grammars.automata import (
+    AnyText,
+    CharAutomaton,
+    State,
+    Table,
+    Words,
+    combine,
+    explore,
+    regex_automaton,
+)
+from ramify.grammars.charsets import Alphabet, spelling
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.json_schema.formats import FORMATS, MAX_LENGTH
+from ramify.grammars.limits import DEFAULT_LIMITS, Budget
+from ramify.grammars.terminals import Key, Terminal, text_transitions
+
+OPEN, CLOSED = "open", "closed"
+ANY_TEXT = AnyText()
+ANY_ROOT = spelling(AnyText.alphabet, json=True)
+
+
+def quote(text: str) -> bytes:
+    """A text as a JSON string, the way it is written here."""
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+class Quoted(Terminal):
+    """An automaton's texts as JSON strings. Key: OPEN, (its state, node of the spelling), CLOSED."""
+
+    def __init__(self, automaton: CharAutomaton) -> None:
+        self.automaton = automaton
+        self.root = (
+            ANY_ROOT
+            if automaton.alphabet is AnyText.alphabet
+            else spelling(automaton.alphabet, json=True)
+        )
+        self.start: Key = OPEN
+
+    def transitions(self, key: Key) -> dict[int, Key]:
+        """Bytes of the characters that can be read here, and the quotes."""
+        if not isinstance(key, tuple):
+            return {0x22: (self.automaton.start, self.root)} if key == OPEN else {}
+        out = text_transitions(self.automaton, self.root, key)
+        if key[1] is self.root and self.automaton.accepts(key[0]):
+            out[0x22] = CLOSED
+        return out
+
+    def label(self, key: Key) -> int | None:
+        """Ends at the closing quote."""
+        return 0 if key == CLOSED else None
+
+
+ANY_STRING = Quoted(ANY_TEXT)
+
+
+class Counted:
+    """An automaton's texts of `low` to `high` characters; no most if `high` is None.
+
+    A state is live if a text can be finished from it with a number of characters that is allowed.
+    The sets of states that finish in exactly n more characters, n = 0, 1, ..., repeat themselves
+    sooner or later; they are kept until they do.
+    """
+
+    def __init__(self, inner: Table | AnyText, low: int, high: int | None, budget: Budget) -> None:
+        self.alphabet: Alphabet = inner.alphabet
+        self._inner = inner
+        self.low = low
+        self.high = high
+        self._finishing: list[frozenset[int]] = []  # [n]: states that finish in exactly n
+        self._period = 0  # sets from len - period on repeat for ever; 0: all later are empty
+        if isinstance(inner, Table):
+            self._find_finishing(inner, budget)
+        self.start: State | None = (inner.start, 0)
+        if inner.start is None or not self._is_live(inner.start, 0):
+            self.start = None
+
+    def step(self, state: State, cls: int) -> State | None:
+        """One character more."""
+        inner, count = state
+        if self.high is not None:
+            if count >= self.high:
+                return None
+            count += 1
+        else:
+            count = min(count + 1, self.low)
+        target = self._inner.step(inner, cls)
+        return (target, count) if target is not None and self._is_live(target, count) else None
+
+    def accepts(self, state: State) -> bool:
+        """Long enough, and a text of the automaton."""
+        return bool(state[1] >= self.low and self._inner.accepts(state[0]))
+
+    def _find_finishing(self, table: Table, budget: Budget) -> None:
+        sources: list[set[int]] = [set() for _ in table.rows]
+        for index, row in enumerate(table.rows):
+            for target in row:
+                if target is not None:
+                    sources[target].add(index)
+        current = frozenset(index for index, final in enumerate(table.final) if final)
+        seen: dict[frozenset[int], int] = {}
+        while current and current not in seen:
+            budget.tick()
+            seen[current] = len(self._finishing)
+            self._finishing.append(current)
+            if self.high is not None and len(self._finishing) > self.high:
+                return
+            if len(self._finishing) > budget.limits.explored_states:
+                raise GrammarError(
+                    "grammar_too_complex",
+                    "string: pattern and length together need too many states",
+                )
+            current = frozenset(source for target in current for source in sources[target])
+        if current:
+            self._period = len(self._finishing) - seen[current]
+
+    def _is_live(self, inner: Any, count: int) -> bool:
+        if isinstance(self._inner, AnyText):
+            return True
+        least = max(self.low - count, 0)
+        size, period = len(self._finishing), self._period
+        most = least + size + period if self.high is None else self.high - count
+        if any(inner in self._finishing[n] for n in range(least, min(size, most + 1))):
+            return True
+        first = max(least, size)  # from size on, the last `period` sets again and again
+        return bool(period) and any(
+            inner in self._finishing[size - period + (n - size) % period]
+            for n in range(first, min(first + period, most + 1))
+        )
+
+
+@lru_cache(maxsize=1024)
+def pattern_automaton(pattern: str) -> CharAutomaton:
+    """ECMA-262 search: the pattern matches somewhere in the text."""
+    budget = Budget(DEFAULT_LIMITS)
+    tree = regex_syntax.parse(pattern, "ecma")
+    return regex_automaton(tree, budget, f"pattern {pattern!r}", search=True)
+
+
+@lru_cache(maxsize=64)
+def format_automaton(name: str) -> CharAutomaton:
+    """A format's texts."""
+    budget = Budget(DEFAULT_LIMITS)
+    regex = regex_automaton(regex_syntax.parse(FORMATS[name]), budget, f"format {name!r}")
+    high = MAX_LENGTH.get(name)
+    return regex if high is None else constrain([(regex, True)], frozenset(), 0, high, budget)
+
+
+def matches(automaton: CharAutomaton, text: str) -> bool:
+    """Is the text one of the automaton's?"""
+    state = automaton.start
+    for char in text:
+        if state is None:
+            return False
+        state = automaton.step(state, automaton.alphabet.class_of(ord(char)))
+    return state is not None and automaton.accepts(state)
+
+
+def whole(automaton: CharAutomaton, budget: Budget, what: str) -> Table:
+    """The automaton explored."""
+    if isinstance(automaton, Table):
+        return automaton
+    if automaton.start is None:
+        return Table(automaton.alphabet, [], [], None, [])
+    return explore(
+        automaton.alphabet, automaton.start, automaton.step, automaton.accepts, budget, what
+    )
+
+
+def constrain(
+    parts: Iterable[tuple[CharAutomaton, bool]],
+    excluded: frozenset[str],
+    low: int,
+    high: int | None,
+    budget: Budget,
+) -> CharAutomaton:
+    """Texts with all (not the False ones) of the parts, of low to high characters, less some."""
+    parts = [*parts, *([(Words(sorted(excluded)), False)] if excluded else [])]
+    inner: CharAutomaton
+    if not parts:
+        inner = ANY_TEXT
+    elif len(parts) == 1 and parts[0][1]:
+        inner = parts[0][0]
+    else:
+        inner = combine(parts, budget, "string")
+    if low == 0 and high is None:
+        return inner
+    bounded = inner if isinstance(inner, AnyText) else whole(inner, budget, "string")
+    return Counted(bounded, low, high, budget)
+
+
+@lru_cache(maxsize=4096)
+def quoted_pattern(pattern: str) -> Quoted:
+    """A pattern's strings: one terminal for each, so that its lexer states are shared."""
+    return Quoted(pattern_automaton(pattern))
+
+
+@lru_cache(maxsize=64)
+def quoted_format(name: str) -> Quoted:
+    """A format's strings."""
+    return Quoted(format_automaton(name))
+
+
+@lru_cache(maxsize=4096)
+def quoted_length(low: int, high: int | None) -> Quoted:
+    """Strings of low to high characters."""
+    return Quoted(Counted(ANY_TEXT, low, high, Budget(DEFAULT_LIMITS)))
