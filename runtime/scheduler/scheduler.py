@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ramify.grammars.matcher import Matcher
-from ramify.lang.errors import DeadlineExceeded, ErrorInfo, InvalidRequest, Unavailable
+from ramify.lang.errors import DeadlineExceeded, EngineError, ErrorInfo, InvalidRequest, Unavailable
 from ramify.lang.protocol import FinishReason, TokenLogprob
 from ramify.runtime.cache.radix_tree import RadixNode, RadixTree
 from ramify.runtime.cache.slot_pool import SlotPool
@@ -105,7 +105,7 @@ class Scheduler:
         self._live.setdefault(spec.rid, siblings)[spec.index] = request
         self._queues.waiting[request.seq] = request
         if spec.deadline is not None:
-            heapq.heappush(self._deadlines, (spec.deadline, request.seq, request))
+            self._watch_deadline(spec.deadline, request)
 
     def _new_request(self, spec: TokenRequest) -> Request:
         seq = self._num_accepted
@@ -182,10 +182,15 @@ class Scheduler:
         if not entry.sample:
             self._num_finished += 1
             return self._end(request, prefill_delta(request, now))
-        token = result.next_token
-        assert token is not None, f"{request.spec.rid}: no token was sampled"
-        matcher = request.matcher
-        assert matcher is None or matcher.accept(token), f"{request.spec.rid}: {token} not allowed"
+        assert result.next_token is not None, f"{request.spec.rid}: no token was sampled"
+        return self._accept_token(request, result.next_token, result.logprob, now)
+
+    def _accept_token(
+        self, request: Request, token: int, logprob: TokenLogprob | None, now: float
+    ) -> TokenDelta:
+        if request.matcher is not None and not request.matcher.accept(token):
+            error = EngineError(f"token {token} was sampled, which the request's grammar forbids")
+            return self._fail_request(request, error.info(), now)
         is_prefill_end = request.output_len == 0
         if is_prefill_end:
             request.first_token = now
@@ -199,7 +204,6 @@ class Scheduler:
             )
         request.token_ids.append(token)
         self._num_generated += 1
-        logprob = result.logprob
         if finish is None:
             return token_delta(request, token, logprob, is_prefill_end=is_prefill_end)
         self._num_finished += 1
@@ -246,11 +250,20 @@ class Scheduler:
         expired, self._expired = self._expired, []
         return expired
 
+    def _watch_deadline(self, deadline: float, request: Request) -> None:
+        if len(self._deadlines) > 64 + 2 * (len(self._queues.waiting) + self._queues.num_running):
+            self._deadlines = [entry for entry in self._deadlines if self._is_live(entry[2])]
+            heapq.heapify(self._deadlines)
+        heapq.heappush(self._deadlines, (deadline, request.seq, request))
+
+    def _is_live(self, request: Request) -> bool:
+        return self._live.get(request.spec.rid, {}).get(request.spec.index) is request
+
     def _expire(self, now: float) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:
             _, _, request = heapq.heappop(self._deadlines)
             spec = request.spec
-            if self._live.get(spec.rid, {}).get(spec.index) is not request:
+            if not self._is_live(request):
                 continue
             error = DeadlineExceeded(
                 f"{now - request.arrival:.3g} s after it was accepted the request's deadline "

@@ -1,7 +1,7 @@
 """What the scheduler promises beyond right tokens: sharing, fairness, edges, faults, deadlines."""
 
-import numpy as np
 import msgspec
+import numpy as np
 import pytest
 
 from ramify.lang.errors import ContextLengthExceeded, InvalidRequest, Unavailable
@@ -380,6 +380,14 @@ def test_deadlines_end_waiting_and_running_requests():
     assert harness.answers["lives", 0].finish.type == "length"
 
 
+def test_ended_requests_are_not_kept_until_their_deadline():
+    harness = Harness()
+    for number in range(500):
+        harness.add(token_request(f"r{number}", [1, 2], max_tokens=0, deadline=1e9))
+        harness.run()
+    assert len(harness.scheduler._deadlines) < 100
+
+
 def test_times_and_cached_tokens_are_reported_with_the_last_delta():
     harness = Harness(max_running_requests=1, chunked_prefill_size=16)
     harness.add(token_request("first", prompt(40), max_tokens=5, ignore_eos=True))
@@ -431,6 +439,29 @@ def test_a_bad_row_ends_its_request_and_forgets_what_only_it_computed():
     assert harness.tree.num_cached == 30
     harness.run()
     harness.check_ledger()
+
+
+class OnlyOnce:
+    """A matcher that allows one token and nothing after it."""
+
+    def __init__(self) -> None:
+        self.num_accepted = 0
+        self.is_finished = False
+
+    def accept(self, token):
+        self.num_accepted += 1
+        return self.num_accepted == 1
+
+
+def test_a_token_its_grammar_forbids_ends_that_request_alone():
+    harness = Harness()
+    harness.add(token_request("constrained", prompt(9), max_tokens=5, ignore_eos=True))
+    harness.add(token_request("free", prompt(9, 1), max_tokens=5, ignore_eos=True))
+    harness.scheduler._live["constrained"][0].matcher = OnlyOnce()
+    harness.run()
+    harness.check_ledger()
+    assert "grammar forbids" in harness.answers["constrained", 0].error.message
+    assert harness.answers["free", 0].finish.type == "length"
 
 
 def test_results_of_another_plan_are_refused():
