@@ -157,36 +157,35 @@ class _Choices:
         self._engine = engine
         self._asked = asked
         self._echo = echo
-        self._offsets: dict[int, int] = {}  # index -> characters of the answer so far
+        self._offsets: dict[int, int] = {}  # index -> characters of all its tokens so far
 
     def render(self, prompt: int, delta: GenerateDelta) -> dict[str, Any]:
         """The `choices` entry of one delta, or of a whole answer given as one delta."""
         asked = self._asked[prompt]
         index = prompt * asked.sampling.n + delta.index
         is_first = index not in self._offsets
-        offset = self._offsets.setdefault(index, 0)
+        self._offsets.setdefault(index, 0)
         text = delta.text
         entries: tuple[TokenLogprob, ...] = delta.logprobs
         if self._echo and is_first:
             text = self._prompt_text(asked.prompt) + text
         if self._echo and delta.prompt_logprobs is not None:
             entries = delta.prompt_logprobs + entries
-        self._offsets[index] = offset + len(text)
         choice: dict[str, Any] = {"index": index, "text": text, "logprobs": None}
         choice["finish_reason"] = None
         if asked.logprobs.output:
-            choice["logprobs"] = self._logprobs(entries, offset)
+            choice["logprobs"] = self._logprobs(index, entries)
         if delta.finish is not None:
             choice |= finish_fields(delta.finish)
         return choice
 
-    def _logprobs(self, entries: tuple[TokenLogprob, ...], offset: int) -> dict[str, Any]:
+    def _logprobs(self, index: int, entries: tuple[TokenLogprob, ...]) -> dict[str, Any]:
         name = self._engine.token_text
         tokens = [name(entry.token_id) for entry in entries]
         offsets = []
         for token in tokens:
-            offsets.append(offset)
-            offset += len(token)
+            offsets.append(self._offsets[index])
+            self._offsets[index] += len(token)
         tops = [{name(token): lp for lp, token in entry.top} or None for entry in entries]
         return {
             "tokens": tokens,

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 import httpx
@@ -82,3 +83,19 @@ def assert_error(response: httpx.Response, status: int, code: str, param: str | 
     assert "Traceback" not in error["message"] and "0x" not in error["message"]
     assert "/site-packages/" not in error["message"]
     return error["message"]
+
+
+@contextmanager
+def served_in_thread(engine: object, **options) -> Iterator[str]:
+    """The URL of a server in a thread of its own, for tests that are not coroutines."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = served(engine, **options)
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(30).url
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
