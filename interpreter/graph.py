@@ -25,7 +25,7 @@ class GraphNode:
     status: NodeStatus = "done"
     error: str | None = None
     usage: Usage | None = None  # of generate and select, when finished
-    tokens: int | None = None  # of prefill, once a call has told them; of generate: generated
+    tokens: int | None = None  # of prefill, once the call after it has told them
     started: float | None = None  # seconds since the run began
     finished: float | None = None
 
