@@ -3,28 +3,32 @@
 import ramify
 from ramify import assistant, gen, select, user
 
-TOPICS = ["art", "food", "history"]
+QUESTIONS = [
+    "Which river flows through it?",
+    "Which language do people speak there?",
+    "What is its most famous building?",
+]
 
 
 @ramify.function
-def paris(s):
-    s += user("What is the capital of France?")
-    s += assistant(gen("answer", max_tokens=32))
+def france(s):
+    s += user("Which city is the capital of France?")
+    s += assistant("The capital of France is" + gen("capital", max_tokens=8, stop=".") + ".")
     s += user("On which continent is it?")
     s += assistant(select("continent", ["Africa", "Asia", "Europe"]))
-    forks = s.fork(len(TOPICS))  # three states that share all tokens so far
-    for fork, topic in zip(forks, TOPICS, strict=True):
-        fork += user(f"In one sentence, what is Paris famous for in {topic}?")
-        fork += assistant(gen("fact", max_tokens=48, stop="."))
-    forks.join("gather_variable")  # their results, as lists
+    forks = s.fork(len(QUESTIONS))  # states that share all tokens so far, and run side by side
+    for fork, question in zip(forks, QUESTIONS, strict=True):
+        fork += user(question)
+        fork += assistant(gen("answer", max_tokens=32))
+    forks.join()  # their results become lists
 
 
 def main():
-    state = paris.run(temperature=0)
-    print("answer:   ", state["answer"])
+    state = france.run(temperature=0)
+    print("capital:  ", state["capital"].strip())
     print("continent:", state["continent"])
-    for topic, fact in zip(TOPICS, state["fact"], strict=True):
-        print(f"{topic + ':':<10} {fact}.")
+    for question, answer in zip(QUESTIONS, state["answer"], strict=True):
+        print(f"{question} {answer}")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def travel(s, wish):
 def main(wish="see Michelangelo's David"):
     state = travel.run(wish, temperature=0)
     print(f"To {wish}:")
-    for value, plan in state["plans"]:
-        print(f"  {value:6.1%}  {plan}")
+    for place, (_, plan) in enumerate(state["plans"][:3], 1):
+        print(f"  {place}. {plan}")
 
 
 if __name__ == "__main__":
