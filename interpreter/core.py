@@ -59,7 +59,7 @@ class StateCore(Visitor):
             )
         self.open_role = expr.role
         self.roles = (*self.roles, expr.role)
-        self._append(RoleMark(self.roles, begins=True))
+        self._append(RoleMark(self.roles, begins=True, is_generated=expr.is_generated))
 
     def role_end(self, expr: RoleEnd) -> None:
         """Close the open message."""

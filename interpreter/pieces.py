@@ -19,10 +19,13 @@ class RoleMark(NamedTuple):
 
     roles: tuple[str, ...]
     begins: bool
+    is_generated: bool = True  # where one begins: may the model speak in it?
 
     def text(self, template: ChatTemplate) -> str:
         """What the model's chat template writes here."""
-        return template.opening(self.roles) if self.begins else template.closing(self.roles)
+        if self.begins:
+            return template.opening(self.roles, is_generated=self.is_generated)
+        return template.closing(self.roles)
 
 
 Piece = Union[str, RoleMark, "Call"]

@@ -105,6 +105,7 @@ class RoleBegin(Expr):
     """The opening of a message by `role`."""
 
     role: str
+    is_generated: bool = True  # may the model speak in it? False: its text is given as a whole
 
     def accept(self, visitor: Visitor) -> None:
         """Call `visitor.role_begin`."""

@@ -158,7 +158,14 @@ def assistant_end() -> Expr:
 
 def _message(role: str, expr: Appendable | None) -> Expr:
     inner = () if expr is None else (as_expr(expr),)
-    return ExprSequence((RoleBegin(role), *inner, RoleEnd(role)))
+    return ExprSequence((RoleBegin(role, any(map(_asks, inner))), *inner, RoleEnd(role)))
+
+
+def _asks(expr: Expr) -> bool:
+    """Whether the model is asked for a part of it."""
+    if isinstance(expr, ExprSequence):
+        return any(map(_asks, expr.parts))
+    return isinstance(expr, Gen | Select)
 
 
 def _result_type(dtype: type | str | None, schema: object) -> ResultType:

@@ -157,3 +157,22 @@ def test_model_info_is_not_needed_without_roles():
         s += "x" + gen("y")
 
     assert function(body).run(backend=NoInfo()).text() == "xmock"
+
+
+THINKING = (
+    "{% for m in messages %}<{{ m.role }}>"
+    "{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}</>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>{% endif %}"
+)
+
+
+def test_a_given_answer_is_not_opened_as_one_to_generate():
+    @ramify.function
+    def few_shot(s):
+        s += ramify.user("a") + ramify.assistant("given")
+        s += ramify.user("b") + ramify.assistant("so: " + ramify.gen("x"))
+
+    state = few_shot.run(backend=ramify.MockBackend(["made"], chat_template=THINKING))
+    assert state.text() == (
+        "<user>a</><assistant><think></think>given</><user>b</><assistant><think>so: made</>"
+    )

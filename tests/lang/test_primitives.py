@@ -41,8 +41,9 @@ def test_a_call_knows_where_it_was_written():
 @pytest.mark.parametrize("make", [system, user, assistant])
 def test_roles_enclose_their_content(make):
     name = make.__name__
-    assert make("hi").parts == (RoleBegin(name), Text("hi"), RoleEnd(name))
-    assert make().parts == (RoleBegin(name), RoleEnd(name))
+    assert make("hi").parts == (RoleBegin(name, False), Text("hi"), RoleEnd(name))
+    assert make().parts == (RoleBegin(name, False), RoleEnd(name))
+    assert make("Well, " + gen("x")).parts[0] == RoleBegin(name, True)
 
 
 def test_role_halves():
