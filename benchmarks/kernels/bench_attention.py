@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.kernels.measure import Bench, error_of, rate
-from ramify.runtime.kernels.attention import Tiles, attention
+from ramify.runtime.kernels.attention import Tiles, attention, choose_tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import SHARE_MIN, PathNode, Query, plan_work
 
@@ -17,25 +17,25 @@ SCALE = SIZE**-0.5
 
 # rows, block, small_block, num_warps, num_stages, ctas_per_sm
 DECODE_TILES = [
-    Tiles(0, 0, 64, 4, 3, 2),
     Tiles(0, 0, 64, 4, 3, 3),
-    Tiles(0, 0, 64, 4, 4, 2),
-    Tiles(0, 0, 32, 4, 4, 3),
-    Tiles(0, 0, 32, 4, 5, 2),
-    Tiles(0, 0, 128, 4, 3, 1),
-    Tiles(0, 0, 128, 8, 3, 1),
-    Tiles(0, 0, 64, 2, 4, 4),
-    Tiles(0, 0, 64, 8, 4, 1),
+    Tiles(0, 0, 64, 4, 3, 2),
+    Tiles(0, 0, 64, 4, 5, 2),
+    Tiles(0, 0, 32, 4, 5, 3),
+    Tiles(0, 0, 32, 4, 7, 3),
+    Tiles(0, 0, 128, 4, 3, 2),
+    Tiles(0, 0, 64, 8, 5, 1),
+    Tiles(0, 0, 32, 2, 5, 4),
+    Tiles(0, 0, 32, 1, 5, 6),
 ]
 LARGE_TILES = [
+    Tiles(128, 64, 64, 8, 5, 1),
+    Tiles(128, 64, 128, 8, 5, 1),
+    Tiles(128, 64, 64, 8, 7, 1),
     Tiles(128, 64, 64, 8, 3, 1),
-    Tiles(128, 64, 128, 8, 3, 1),
-    Tiles(128, 64, 64, 8, 4, 1),
-    Tiles(128, 128, 64, 8, 2, 1),
+    Tiles(64, 64, 64, 4, 5, 2),
     Tiles(64, 64, 64, 4, 3, 2),
-    Tiles(64, 64, 64, 4, 4, 2),
-    Tiles(64, 128, 64, 4, 3, 1),
-    Tiles(64, 32, 32, 4, 4, 2),
+    Tiles(64, 32, 32, 4, 5, 2),
+    Tiles(64, 32, 64, 4, 7, 2),
 ]
 
 
@@ -75,6 +75,7 @@ CASES = [
     Case("chunk of 2k at 8k", 1, 1, 0, 8192, 2048, (None, 16384)),
     Case("chunk of 128 at 32k", 1, 1, 0, 32768, 128, (None, 4096, 8192)),
 ]
+SHARE_PREFIXES = (512, 1024, 2048, 4096, 8192)
 SMOKE_CASES = [
     Case("decode", 2, 1, 0, 70, 1, (None, 32)),
     Case("forks", 1, 6, 64, 9, 1, (None, 32)),
@@ -149,6 +150,24 @@ def bench_attention(bench: Bench) -> None:
         bench.add("attention", case.name, us, limit_us=limit, error=error, **more)
     for length in (64,) if bench.smoke else (1024, 8192):
         _bench_sdpa(bench, length)
+    for forks, prefix in itertools.product((2, 4, 8, 16), () if bench.smoke else SHARE_PREFIXES):
+        _bench_sharing(bench, forks, prefix)
+
+
+def _bench_sharing(bench: Bench, forks: int, prefix: int) -> None:
+    """One prefix as an item of its own against none: where does sharing begin to pay?"""
+    name = f"{forks} forks of {prefix} + 128"
+    shared = Case(name, 1, forks, prefix, 128, 1, ())
+    alone = shared._replace(shared=False)
+    inputs = Inputs(bench, shared)
+    us, error = _run(bench, inputs, choose_tiles(SIZE, has_large=forks > 4), None, share_min=1)
+    inputs.case = alone
+    alone_us, _ = _run(bench, inputs, choose_tiles(SIZE, has_large=False), None)
+    bench.add(
+        "sharing", name, us, limit_us=bench.bytes_us(inputs.read_bytes), error=error,
+        alone_us=round(alone_us, 2), gain=round(alone_us / us, 2),
+        saved_tokens=(forks - 1) * prefix,
+    )  # fmt: skip
 
 
 def _tiles(bench: Bench, case: Case) -> list[Tiles]:
@@ -158,7 +177,9 @@ def _tiles(bench: Bench, case: Case) -> list[Tiles]:
     return LARGE_TILES if needs_large else DECODE_TILES
 
 
-def _run(bench: Bench, inputs: Inputs, tiles: Tiles, split_len: int | None) -> tuple[float, float]:
+def _run(
+    bench: Bench, inputs: Inputs, tiles: Tiles, split_len: int | None, share_min: int = SHARE_MIN
+) -> tuple[float, float]:
     """Check one tile shape on rows spread over the batch, then time it."""
     num_sms = 3
     if bench.device == "cuda":
@@ -171,7 +192,7 @@ def _run(bench: Bench, inputs: Inputs, tiles: Tiles, split_len: int | None) -> t
         tile_rows=tiles.rows or 16,
         num_ctas=num_sms * tiles.ctas_per_sm,
         split_len=split_len,
-        share_min=(1 if bench.smoke else SHARE_MIN) if inputs.case.shared else None,
+        share_min=(1 if bench.smoke else share_min) if inputs.case.shared else None,
     )
     buffers = WorkBuffers(
         max_items=len(work.items),

@@ -37,6 +37,18 @@ class Tiles(NamedTuple):
     ctas_per_sm: int
 
 
+def choose_tiles(head_size: int, *, has_large: bool) -> Tiles:
+    """Shapes that keep loads in flight and fit the registers; `has_large`: some item needs it.
+
+    The slots of a step are loaded one step ahead of its K and V, which costs pipeline stages: with
+    3 stages K and V of one step are in flight, with 5 of two.
+    """
+    block = 64 if head_size <= 128 else 32
+    if has_large:
+        return Tiles(128 if head_size <= 128 else 64, block, block, 8, 5, 1)
+    return Tiles(0, block, block, 4, 3, 3)
+
+
 def attention_ref(
     q_THD, k_SKD, v_SKD, slots_N, positions_T, work, out_THD, *, scale, window=None, soft_cap=None
 ) -> None:
@@ -322,7 +334,7 @@ def attention(
         ITEM=ITEM_FIELDS,
         PRECISION="ieee" if q_THD.dtype == torch.float32 else "tf32",
         BLOCK_G=block_g,
-        PARTS=max(2, min(32, 64 * 32 * tiles.num_warps // (block_g * block_d))),
+        PARTS=max(2, min(32, 32 * 32 * tiles.num_warps // (block_g * block_d))),
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
     )

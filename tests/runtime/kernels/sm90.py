@@ -78,7 +78,7 @@ def _attention_args(size: int, rows: int, window: int = 0, soft_cap: float = 0.0
         "scale": "fp32", "K": 8, "GROUP": 4, "D": size, "BLOCK_D": block_d, "ROWS": rows,
         "BLOCK": 64 if size <= 128 else 32, "SMALL": 16, "SMALL_BLOCK": 64 if size <= 128 else 32,
         "WINDOW": window, "SOFT_CAP": soft_cap, "ITEM": 8, "PRECISION": "tf32", "BLOCK_G": 4,
-        "PARTS": 16,
+        "PARTS": 8,
     }  # fmt: skip
 
 
@@ -104,11 +104,11 @@ def kernels():
     fn = attention._attention_kernel
     yield "attention, decode, 128", fn, _attention_args(128, 0), 4, 3
     yield "attention, decode, 64", fn, _attention_args(64, 0), 4, 3
-    yield "attention, tiles, 128", fn, _attention_args(128, 128), 8, 3
-    yield "attention, tiles of 64, 128", fn, _attention_args(128, 64), 4, 3
-    yield "attention, tiles, 80", fn, _attention_args(80, 128), 8, 2
-    yield "attention, tiles, 96, window", fn, _attention_args(96, 128, window=1024), 8, 2
-    yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 2
+    yield "attention, tiles, 128", fn, _attention_args(128, 128), 8, 5
+    yield "attention, tiles of 64, 128", fn, _attention_args(128, 64), 4, 5
+    yield "attention, tiles, 80", fn, _attention_args(80, 128), 8, 5
+    yield "attention, tiles, 96, window", fn, _attention_args(96, 128, window=1024), 8, 5
+    yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5
     sampling = _pointers("temperature_ptr top_p_ptr min_p_ptr uniform_ptr", "*fp32") | _pointers(
         "top_k_ptr token_ptr", "*i32"
     )
