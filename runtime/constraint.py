@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ramify.grammars.compile import compile_grammar
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.matcher import TokenGrammar
-from ramify.grammars.spec import ChoicesSpec, GrammarSpec, RegexSpec
+from ramify.grammars.spec import ChoicesSpec, GrammarSpec, JsonSchemaSpec, RegexSpec
 from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.errors import InvalidRequest, NotSupported
 from ramify.lang.protocol import CONSTRAINTS, Sampling
@@ -78,10 +78,12 @@ def grammar_spec(sampling: Sampling) -> GrammarSpec | None:
         spec: GrammarSpec = RegexSpec(sampling.regex)
     elif sampling.choices is not None:
         spec = ChoicesSpec(sampling.choices)
-    elif sampling.json_schema is not None or sampling.ebnf is not None:
-        name = "ebnf" if sampling.json_schema is None else "json_schema"
+    elif sampling.json_schema is not None:
+        spec = JsonSchemaSpec(sampling.json_schema)
+    elif sampling.ebnf is not None:
         raise NotSupported(
-            f"{name}: this version constrains by regex and choices only; write a regex", param=name
+            "ebnf: this version constrains by regex, choices and json_schema; use one of these",
+            param="ebnf",
         )
     else:
         return None

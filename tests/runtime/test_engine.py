@@ -1,6 +1,7 @@
 """The engine's promises, on a tiny random model."""
 
 import asyncio
+import json
 import re
 
 import pytest
@@ -184,6 +185,14 @@ def test_an_answer_is_one_of_the_choices(engine):
         ["pick"] * 4, [Sampling(max_tokens=20, seed=i, choices=choices) for i in range(4)]
     )
     assert all(answer.text in choices for answer in answers)
+
+
+def test_an_answer_satisfies_its_json_schema(engine):
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}}
+    schema |= {"required": ["n"], "additionalProperties": False}
+    sampling = Sampling(max_tokens=60, seed=1, json_schema=json.dumps(schema))
+    answer = engine.generate("json", sampling)
+    assert json.loads(answer.text)["n"] >= 3
 
 
 def test_a_bad_regex_is_refused_with_its_place(engine):
