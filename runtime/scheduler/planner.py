@@ -259,7 +259,8 @@ def _first_row(request: Request, num_matched: int) -> int:
     logprob_row = next_logprob_row(request)
     if logprob_row is not None:
         first = min(first, logprob_row)
-    return max(first, request.next_row)
+    assert first >= request.next_row, f"{request.spec.rid}: row {first} is computed already"
+    return first
 
 
 def _decode_reserve(request: Request) -> int:
