@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
@@ -66,13 +66,20 @@ async def server_info(request: web.Request) -> web.StreamResponse:
     state = request.app[STATE]
     engine = state.loaded().engine
     reply: dict[str, Any] = {
-        "version": version("ramify"),
+        "version": _version(),
         "uptime_s": time.time() - state.started,
         "engine": public_values(engine.config),
         "server": public_values(state.config),
         "stats": engine.stats(),
     }
     return json_response(reply)
+
+
+def _version() -> str:
+    try:
+        return version("ramify")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "unknown"
 
 
 async def flush_cache(request: web.Request) -> web.StreamResponse:

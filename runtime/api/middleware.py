@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from ramify.lang.errors import InvalidRequest, Unavailable
 from ramify.runtime.api.errors import error_response, http_error, shown_error
+from ramify.runtime.api.sse import ClientStalled
 from ramify.runtime.api.state import STATE, TRACE, ServerState, Trace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -36,20 +37,22 @@ async def log_request(request: web.Request, handler: Handler) -> web.StreamRespo
     try:
         response = await handler(request)
         status = response.status
+        if trace.outcome == "client_closed":
+            trace.outcome = "done"
         return response
     finally:
         state = request.app[STATE]
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "unmatched"
         state.metrics.http_requests.labels(route, str(status)).inc()
-        level = logging.DEBUG if request.path in PROBES else logging.INFO
+        level = logging.DEBUG if request.path in (*PROBES, "/metrics") else logging.INFO
         _log.log(
             level,
             "%s %s %d %s %.3fs id=%s rid=%s",
             request.method,
             ascii(request.path[:200])[1:-1],
             status,
-            "client_closed" if status == CLIENT_CLOSED else trace.outcome,
+            trace.outcome,
             time.monotonic() - started,
             trace.request_id,
             ",".join(trace.rids) or "-",
@@ -61,6 +64,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     """Turn whatever a handler raises into a reply of the one shape."""
     try:
         return await handler(request)
+    except ClientStalled:
+        request[TRACE].outcome = "client_stalled"
+        raise
     except ConnectionError:
         raise
     except web.HTTPException as raised:
@@ -164,6 +170,8 @@ class _JsonErrorHandler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):  # nobody is left to answer
+            raise exc
         if status >= 500:
             _log.error("connection of %s failed", request.remote, exc_info=exc)
             return super().handle_error(request, status, exc, message)

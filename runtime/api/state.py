@@ -148,7 +148,7 @@ class Trace:
 
     request_id: str  # the X-Request-Id of its reply; chosen by the client, so never used as a key
     rids: list[str] = field(default_factory=list)  # the engine's ids of what it started
-    outcome: str = "done"  # how it ended
+    outcome: str = "client_closed"  # how it ended, so long as nothing else ends it
 
 
 STATE = web.AppKey("state", ServerState)

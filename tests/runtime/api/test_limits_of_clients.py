@@ -140,6 +140,31 @@ async def test_a_loopback_server_answers_only_to_loopback_names():
         assert_error(await server.client.get("/v1/models"), 403, "host_not_allowed")
 
 
+async def test_each_request_is_one_line_in_the_access_log(caplog):
+    caplog.set_level("INFO", logger="ramify")
+    engine = FakeEngine(fail_after=2, failure=RuntimeError("bug"))
+    async with served(engine) as server:
+        body = {"text": "abc", "rid": "one"}
+        await server.post("/generate", body)
+        await server.post("/generate", {**body, "stream": True})
+        await server.client.get("/evil%0d%0anix")
+        await server.client.get("/health")
+        engine.fail_after = None
+        await server.post("/generate", body, headers={"X-Request-Id": "mine"})
+    lines = [record.getMessage() for record in caplog.records if record.name == "ramify.access"]
+    ends = [line.split(" ")[2:4] for line in lines]
+    assert ends == [
+        ["500", "error"],
+        ["200", "error"],
+        ["404", "error"],
+        ["200", "done"],
+    ]
+    assert lines[3].endswith("id=mine rid=one")
+    assert not any("\n" in line or "\r" in line for line in lines)
+    bugs = [record for record in caplog.records if record.exc_info]
+    assert len(bugs) == 2, "a bug's traceback is in the log, not in the reply"
+
+
 async def test_a_full_queue_is_503_with_retry_after():
     engine = FakeEngine(max_live=2)
     engine.gate.clear()
