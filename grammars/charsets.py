@@ -159,12 +159,16 @@ class Alphabet:
 class SpellingNode:
     """Part-way through a character: where bytes lead, and which classes are still possible."""
 
-    __slots__ = ("classes", "next")
+    __slots__ = ("classes", "groups", "next")
 
     def __init__(self, following: "dict[int, int | SpellingNode]") -> None:
         self.next = following
         self.classes = 0
-        for target in following.values():
+        groups: dict[int | SpellingNode, list[int]] = {}
+        for byte, target in following.items():
+            groups.setdefault(target, []).append(byte)
+        self.groups = [(target, tuple(group)) for target, group in groups.items()]
+        for target in groups:
             self.classes |= target.classes if isinstance(target, SpellingNode) else 1 << target
 
 

@@ -42,6 +42,12 @@ class Remainder:
             self._next[byte] = (Remainder(vocabulary, children), token_ids) if children else None
         return self._next[byte]
 
+    def bytes(self) -> Sequence[int]:
+        """Bytes that may follow."""
+        if len(self._nodes) > FEW_NODES:
+            return range(256)
+        return list({byte for node in self._nodes for byte in self._vocabulary.children(node)})
+
     def _children(self, byte: int) -> list[int]:
         vocabulary = self._vocabulary
         if len(self._nodes) <= FEW_NODES:
@@ -63,6 +69,14 @@ class Inside(NamedTuple):
     end_labels: np.ndarray  # [num] int32
 
 
+class LengthTable(NamedTuple):
+    """How many characters tokens add to a text, from one of its states."""
+
+    walk: kernels.LengthWalk
+    labels: np.ndarray  # [num_ends] int32
+    made: dict[tuple[int, int], Inside]  # by (least, most), both no larger than matters
+
+
 class Lexer:
     """Lazily made byte states of terminals over one vocabulary."""
 
@@ -70,9 +84,13 @@ class Lexer:
         self.vocabulary = vocabulary
         self._ids: dict[tuple[Terminal, Key], int] = {}
         self._keys: list[tuple[Terminal, Key] | None] = [None]
-        self._rows: list[dict[int, int] | None] = [{}]
+        self._moves: list[Mapping[int, Key | Elsewhere] | None] = [{}]
+        self._next: list[dict[int, int]] = [{}]  # those of the moves that were ever made
+        self._has_table: list[bool | None] = [False]
+        self._is_final: list[bool | None] = [True]
         self.labels: list[int | None] = [None]  # of each state: where it ends its terminal
         self._inside: dict[int, Inside] = {}
+        self._lengths: dict[int, LengthTable] = {}
         self._remainders: dict[tuple[int, ...], Remainder] = {}
         self._dense_id: dict[int, int] = {}
         self._dense_state: list[int] = [NOTHING]
@@ -94,30 +112,62 @@ class Lexer:
         pair = (terminal, key)
         state = self._ids.get(pair)
         if state is None:
-            state = self._ids[pair] = len(self._keys)
+            state = len(self._keys)
             if state >= MAX_STATES:
                 raise GrammarError("grammar_too_complex", f"more than {MAX_STATES} lexer states")
+            self._ids[pair] = state
             self._keys.append(pair)
-            self._rows.append(None)
+            self._moves.append(None)
+            self._next.append({})
+            self._has_table.append(True if terminal.is_common else None)
+            self._is_final.append(None)
             self.labels.append(terminal.label(key))
         return state
 
-    def row(self, state: int) -> dict[int, int]:
-        """Byte -> next state, for every byte that leads on."""
-        row = self._rows[state]
-        if row is None:
+    def moves(self, state: int) -> Mapping[int, Key | Elsewhere]:
+        """Every byte that leads on."""
+        moves = self._moves[state]
+        if moves is None:
             pair = self._keys[state]
             assert pair is not None
-            terminal, key = pair
-            row = {
-                byte: self._intern(terminal, to) for byte, to in terminal.transitions(key).items()
-            }
-            self._rows[state] = row
-        return row
+            moves = self._moves[state] = pair[0].transitions(pair[1])
+        return moves
 
-    def is_wide(self, state: int) -> bool:
-        """Is it left to the kernel?"""
-        return len(self.row(state)) > WIDE
+    def next(self, state: int, byte: int) -> int:
+        """The state after a byte; NOTHING where it does not lead on."""
+        target = self._next[state].get(byte)
+        if target is None:
+            pair = self._keys[state]
+            if pair is None:
+                return NOTHING
+            terminal, key = pair
+            moves = self._moves[state]
+            to = terminal.move(key, byte) if moves is None else moves.get(byte)
+            target = NOTHING if to is None else self._intern(terminal, to)
+            self._next[state][byte] = target
+        return target
+
+    def has_table(self, state: int) -> bool:
+        """Are its tokens taken from `inside`? Else they are few: walk it."""
+        found = self._has_table[state]
+        if found is None:
+            pair = self._keys[state]
+            assert pair is not None
+            wide = pair[0].shadow(pair[1]) is not None or len(self.moves(state)) > WIDE
+            found = self._has_table[state] = wide
+        return found
+
+    def is_shadowed(self, state: int) -> bool:
+        """Does it read almost what another state does?"""
+        pair = self._keys[state]
+        return pair is not None and pair[0].shadow(pair[1]) is not None
+
+    def is_final(self, state: int) -> bool:
+        """Does nothing lead on?"""
+        found = self._is_final[state]
+        if found is None:
+            found = self._is_final[state] = not self.moves(state)
+        return found
 
     def inside(self, state: int) -> Inside:
         """Tokens that stay inside, and the remainders of those that do not."""
@@ -155,10 +205,12 @@ class Lexer:
         """The tokens of a state that reads less than another."""
         base = self.inside(self._intern(shadow.terminal, shadow.key))
         trie = self.vocabulary.trie
-        if shadow.trie is None:
+        if shadow.lengths is not None:
+            return self._of_length(shadow)
+        if shadow.texts is None:
             banned = base.ends.tolist()
         else:
-            banned = self._ends_below(shadow.trie, shadow.node)
+            banned = self._ends_below(shadow.texts, shadow.node)
             if not banned:
                 return base
         row = base.row.copy()
@@ -171,7 +223,42 @@ class Lexer:
         for token_id in token_ids:
             row[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
         made = self._made(row, base.ends[~out], base.end_labels[~out])
-        return made._replace(to_try=tuple(token_ids)) if shadow.trie is None else made
+        return made._replace(to_try=tuple(token_ids)) if shadow.texts is None else made
+
+    def _of_length(self, shadow: Shadow) -> Inside:
+        """Of any text: what ends after `least` to `most` characters."""
+        assert shadow.lengths is not None
+        state = self._intern(shadow.terminal, shadow.key)
+        table = self._lengths.get(state)
+        if table is None:
+            start = self.start(shadow.terminal)
+            body = self.next(start, 0x22)
+            self.inside(state)  # fills the dense rows
+            dense = self._dense_of(state), self._dense_of(body)
+            walk = kernels.length_walk(
+                self.vocabulary.trie, self._dense, *dense, len(self.vocabulary)
+            )
+            table = self._lengths[state] = LengthTable(walk, self._inside[state].end_labels, {})
+        least, most = shadow.lengths
+        longest = table.walk.longest
+        key = (min(least, longest + 1), longest if most is None else min(most, longest))
+        found = table.made.get(key)
+        if found is None:
+            found = table.made[key] = self._limited(table, *key)
+        return found
+
+    def _limited(self, table: LengthTable, least: int, most: int) -> Inside:
+        walk = table.walk
+        bits = np.zeros(self.vocabulary.num_words * 32, bool)
+        bits[: len(walk.chars)] = walk.chars <= most
+        row = np.packbits(bits, bitorder="little").view(np.uint32)
+        kept = (walk.end_chars >= least) & (walk.end_chars <= most)
+        ends = walk.ends[kept]
+        trie = self.vocabulary.trie
+        for node in ends.tolist():
+            for token_id in trie.token_ids[trie.first[node] : trie.first[node + 1]].tolist():
+                row[token_id >> 5] |= np.uint32(1 << (token_id & 31))
+        return self._made(row, ends, table.labels[kept])
 
     def _ends_below(self, texts: Sequence[Mapping[int, int]], start: int) -> list[int]:
         """Vocabulary nodes that spell a text of the trie, from a node of it to a leaf."""
@@ -206,11 +293,14 @@ class Lexer:
         return dense
 
     def _fill_dense(self, dense: int) -> None:
-        row = self.row(self._dense_state[dense])
-        targets = {target: self._dense_of(target) for target in set(row.values())}
+        state = self._dense_state[dense]
         filled = np.zeros(256, np.int32)
-        for byte, target in row.items():
-            filled[byte] = targets[target]
+        groups: dict[int, list[int]] = {}  # bytes of one key, by its id: most share few objects
+        moves = self.moves(state)
+        for byte, key in moves.items():
+            groups.setdefault(id(key), []).append(byte)
+        for group in groups.values():
+            filled[group] = self._dense_of(self.next(state, group[0]))
         self._dense.next[dense] = filled
 
     def _remainder(self, nodes: tuple[int, ...]) -> Remainder:

@@ -19,6 +19,7 @@ from ramify.grammars.terminals import Terminal
 Place = tuple[int, int]  # (lexer state, frame)
 DEAD = 0  # the machine state with no places
 DONE: Place = (NOTHING, 0)  # the place after the whole grammar
+ALL_BYTES = tuple(range(256))
 NARROW_STEPS = 400  # a plain walk longer than this is left to the lexer's tables
 
 
@@ -137,13 +138,17 @@ class Machine:
         places = self.places[state]
         return bool(places) and places[0] == DONE  # the smallest place
 
-    def first_bytes(self, state: int) -> tuple[int, ...]:
-        """Every byte that leads on from a state."""
+    def _first_bytes(self, state: int) -> tuple[int, ...]:
+        """Bytes that may lead on from a state: all that do, or, where they are many, all 256."""
         found = self._first[state]
         if found is None:
-            row = self.lexer.row
-            live = {byte for lexed, _ in self.places[state] for byte in row(lexed)}
-            found = self._first[state] = tuple(sorted(live))
+            live = set[int]()
+            for lexed, _ in self.places[state]:
+                if self.lexer.is_shadowed(lexed):
+                    live.update(ALL_BYTES)
+                    break
+                live.update(self.lexer.moves(lexed))
+            found = self._first[state] = tuple(sorted(live)) if len(live) < 256 else ALL_BYTES
         return found
 
     def mask(self, state: int) -> np.ndarray:
@@ -182,16 +187,16 @@ class Machine:
         label = self.lexer.labels[lexed]
         if label is not None:
             self.resume(frame, label, out)
-            if not self.lexer.row(lexed):
+            if self.lexer.is_final(lexed):
                 return  # nothing more to read here
         out.add((lexed, frame))
 
     def _step(self, state: int, byte: int) -> int:
         out = set[Place]()
-        row = self.lexer.row
+        following = self.lexer.next
         for lexed, frame in self.places[state]:
-            target = row(lexed).get(byte)
-            if target is not None:
+            target = following(lexed, byte)
+            if target != NOTHING:
                 self._arrive(target, frame, out)
         return self._intern(out) if out else DEAD
 
@@ -205,7 +210,7 @@ class Machine:
         for place in self.places[state]:
             if place == DONE:
                 token_ids += lexer.vocabulary.eos_token_ids
-            elif lexer.is_wide(place[0]):
+            elif lexer.has_table(place[0]):
                 self._add_place(place, rows, token_ids)
             else:
                 narrow.append(place)
@@ -247,7 +252,8 @@ class Machine:
         todo = [(remainder, state)]
         while todo:
             left, at = todo.pop()
-            for byte in self.first_bytes(at):
+            first = self._first_bytes(at)
+            for byte in left.bytes() if len(first) == 256 else first:
                 following = left.follow(byte)
                 target = self.step(at, byte) if following is not None else DEAD
                 if target != DEAD:
@@ -265,7 +271,7 @@ class Machine:
         while todo:
             node, at = todo.pop()
             children = vocabulary.children(node)
-            first = self.first_bytes(at)
+            first = self._first_bytes(at)
             for byte in first if len(first) < len(children) else children:
                 child = children.get(byte)
                 target = self.step(at, byte) if child is not None else DEAD

@@ -16,10 +16,15 @@ class Terminal:
     """A deterministic byte automaton, made key by key as it is asked."""
 
     start: Key
+    is_common = False  # in many grammars? Then the tokens of its states are worth a table
 
     def transitions(self, key: Key) -> "Mapping[int, Key | Elsewhere]":
         """Next key of each byte that leads on."""
         raise NotImplementedError
+
+    def move(self, key: Key, byte: int) -> "Key | Elsewhere | None":
+        """Next key of one byte; None where it does not lead on."""
+        return self.transitions(key).get(byte)
 
     def label(self, key: Key) -> int | None:
         """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
@@ -40,14 +45,16 @@ class Elsewhere(NamedTuple):
 class Shadow(NamedTuple):
     """What a state reads is what `terminal` reads at `key`, but for texts that end the terminal.
 
-    With a trie: those of the trie below `node` (byte -> node; the leaves) may not be read. Without:
-    every token that reaches an end has to be tried.
+    With `texts`: those of the trie below `node` (byte -> node; the leaves) may not be read. With
+    `lengths`: it ends after that many characters only, and no more are read. With neither: every
+    token that reaches an end has to be tried.
     """
 
     terminal: Terminal
     key: Hashable
-    trie: Sequence[Mapping[int, int]] | None = None
+    texts: Sequence[Mapping[int, int]] | None = None
     node: int = 0
+    lengths: tuple[int, int | None] | None = None
 
 
 class Literals(Terminal):
@@ -93,6 +100,10 @@ class Text(Terminal):
         """Bytes of the characters that the automaton can read here."""
         return text_transitions(self._automaton, self._root, key)
 
+    def move(self, key: Key, byte: int) -> Key | None:
+        """One byte of a character."""
+        return text_move(self._automaton, self._root, key, byte)
+
     def label(self, key: Key) -> int | None:
         """Ends between characters, where the automaton accepts."""
         return 0 if key[1] is self._root and self._automaton.accepts(key[0]) else None
@@ -107,10 +118,27 @@ def text_transitions(
     targets = [step(state, cls) for cls in range(automaton.alphabet.num_classes)]
     live = sum(1 << cls for cls, target in enumerate(targets) if target is not None)
     out: dict[int, Key] = {}
-    for byte, following in node.next.items():
+    for following, group in node.groups:
         if isinstance(following, SpellingNode):
             if following.classes & live:
-                out[byte] = (state, following)
+                out |= dict.fromkeys(group, (state, following))
         elif live >> following & 1:
-            out[byte] = (targets[following], root)
+            out |= dict.fromkeys(group, (targets[following], root))
     return out
+
+
+def text_move(
+    automaton: CharAutomaton, root: SpellingNode, key: tuple[State, SpellingNode], byte: int
+) -> Key | None:
+    """The next (state, node) by one byte; None where no character that leads on is spelled so."""
+    state, node = key
+    following = node.next.get(byte)
+    if following is None:
+        return None
+    if not isinstance(following, SpellingNode):
+        target = automaton.step(state, following)
+        return None if target is None else (target, root)
+    for cls in range(automaton.alphabet.num_classes):
+        if following.classes >> cls & 1 and automaton.step(state, cls) is not None:
+            return (state, following)
+    return None

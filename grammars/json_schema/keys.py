@@ -86,6 +86,8 @@ class DeclaredNames(NameTerminal):
 class FreeNames(NameTerminal):
     """Any name; the label is 0."""
 
+    is_common = True
+
     def transitions(self, key: Key) -> "dict[int, Key]":
         """The bytes of a JSON string."""
         if key == START:
@@ -127,6 +129,21 @@ class OtherNames(NameTerminal):
             elif byte != 0x22 or spelled is not ANY_ROOT:
                 out[byte] = ("in", target[1], below)
         return out
+
+    def move(self, key: Key, byte: int) -> "Key | Elsewhere | None":
+        """As `transitions`, for one byte."""
+        if key == START:
+            return ("in", ANY_ROOT, 0) if byte == 0x22 else None
+        _, spelled, node = key
+        if spelled is ANY_ROOT and byte == 0x22:
+            below = self._trie.next[node].get(byte)
+            return Elsewhere(self._free, (COLON, 0, 0)) if below is None else None
+        following = spelled.next.get(byte)
+        if following is None:
+            return None
+        target = following if isinstance(following, SpellingNode) else ANY_ROOT
+        below = self._trie.next[node].get(byte)
+        return Elsewhere(self._free, ("in", target)) if below is None else ("in", target, below)
 
     def label(self, key: Key) -> int | None:
         """Never on the trie."""
@@ -206,14 +223,24 @@ class Captured(Terminal):
             byte: target for byte, target in self._moves(key).items() if self._has_other(target)
         }
 
-    def _moves(self, key: Key) -> dict[int, Key]:
+    def move(self, key: Key, byte: int) -> Key | None:
+        """As `transitions`, for one byte."""
+        inner, inner_key, _ = key
+        target = inner.move(inner_key, byte)
+        if target is None:
+            return None
+        moved = self._moved(key, byte, target)
+        return moved if self._has_other(moved) else None
+
+    def _moved(self, key: Key, byte: int, target: Key) -> Key:
         inner, inner_key, read = key
-        out: dict[int, Key] = {}
-        for byte, target in inner.transitions(inner_key).items():
-            reached = target if isinstance(target, Elsewhere) else Elsewhere(inner, target)
-            is_after = self._is_name and inner_key[0] == COLON
-            out[byte] = (*reached, read if is_after else read + bytes((byte,)))
-        return out
+        reached = target if isinstance(target, Elsewhere) else Elsewhere(inner, target)
+        is_after = self._is_name and inner_key[0] == COLON
+        return (*reached, read if is_after else read + bytes((byte,)))
+
+    def _moves(self, key: Key) -> dict[int, Key]:
+        moves = key[0].transitions(key[1])
+        return {byte: self._moved(key, byte, target) for byte, target in moves.items()}
 
     def _has_other(self, key: Key) -> bool:
         """Can a text be finished from here that was not seen? Every live path leads to one."""

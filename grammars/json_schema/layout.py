@@ -10,17 +10,21 @@ MAX_INDENT = 32  # blanks after a newline
 
 
 class Blanks:
-    """What may stand between two parts. State 0 is the start, and an end too unless fixed."""
+    """What may stand between two parts: fixed bytes, or none, a space, or a new line's indent.
 
-    def __init__(self, fixed: bytes | None) -> None:
+    State 0 is the start, and an end too unless the blanks are fixed.
+    """
+
+    def __init__(self, fixed: bytes | None, *, newline: bool = False) -> None:
         self._fixed = fixed
+        self._first = {0x20: 1, 0x0A: 2} if newline else {0x20: 1}
 
     def following(self, state: int) -> dict[int, int]:
         """Byte -> next state."""
         if self._fixed is not None:
             return {self._fixed[state]: state + 1} if state < len(self._fixed) else {}
         if state == 0:
-            return {0x20: 1, 0x0A: 2}
+            return self._first
         return {0x20: state + 1, 0x09: state + 1} if 2 <= state < 2 + MAX_INDENT else {}
 
     def is_end(self, state: int) -> bool:
@@ -30,6 +34,8 @@ class Blanks:
 
 class Punctuation(Terminal):
     """A few bytes with blanks before and after. Key: (part 0..2, state or index within it)."""
+
+    is_common = True
 
     def __init__(self, before: Blanks, text: bytes, after: Blanks) -> None:
         self._before = before
@@ -60,7 +66,14 @@ class Punctuation(Terminal):
         return 0 if part == 2 and self._after.is_end(state) else None
 
 
-_NONE, _SPACE, _ANY = Blanks(b""), Blanks(b" "), Blanks(None)
+class CommonLiterals(Literals):
+    """Words of JSON itself."""
+
+    is_common = True
+
+
+_NONE, _SPACE = Blanks(b""), Blanks(b" ")
+_MAYBE_SPACE, _ANY = Blanks(None), Blanks(None, newline=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,28 +90,28 @@ class Layout:
     after_colon: Blanks
 
 
-def _layout(inside: Blanks, between: Blanks) -> Layout:
+def _layout(inside: Blanks, after_comma: Blanks, after_colon: Blanks) -> Layout:
     return Layout(
         Punctuation(_NONE, b"{", inside),
         Punctuation(_NONE, b"[", inside),
         Punctuation(inside, b"}", _NONE),
         Punctuation(inside, b"]", _NONE),
-        Literals([b"}"]),
-        Literals([b"]"]),
-        Punctuation(_NONE, b",", between),
-        between,
+        CommonLiterals([b"}"]),
+        CommonLiterals([b"]"]),
+        Punctuation(_NONE, b",", after_comma),
+        after_colon,
     )
 
 
 LAYOUTS: dict[Whitespace, Layout] = {
-    "flexible": _layout(_ANY, _ANY),
-    "compact": _layout(_NONE, _NONE),
-    "spaced": _layout(_NONE, _SPACE),
+    "flexible": _layout(_ANY, _ANY, _MAYBE_SPACE),
+    "compact": _layout(_NONE, _NONE, _NONE),
+    "spaced": _layout(_NONE, _SPACE, _SPACE),
 }
 
-NULL = Literals([b"null"])
+NULL = CommonLiterals([b"null"])
 BOOLEANS = {
-    frozenset((True,)): Literals([b"true"]),
-    frozenset((False,)): Literals([b"false"]),
-    frozenset((True, False)): Literals([b"true", b"false"]),
+    frozenset((True,)): CommonLiterals([b"true"]),
+    frozenset((False,)): CommonLiterals([b"false"]),
+    frozenset((True, False)): CommonLiterals([b"true", b"false"]),
 }

@@ -16,11 +16,11 @@ from ramify.grammars.automata import (
     explore,
     regex_automaton,
 )
-from ramify.grammars.charsets import Alphabet, spelling
+from ramify.grammars.charsets import Alphabet, SpellingNode, spelling
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.formats import FORMATS, MAX_LENGTH
 from ramify.grammars.limits import DEFAULT_LIMITS, Budget
-from ramify.grammars.terminals import Key, Terminal, text_transitions
+from ramify.grammars.terminals import Key, Shadow, Terminal, text_move, text_transitions
 
 OPEN, CLOSED = "open", "closed"
 ANY_TEXT = AnyText()
@@ -53,12 +53,27 @@ class Quoted(Terminal):
             out[0x22] = CLOSED
         return out
 
+    def move(self, key: Key, byte: int) -> Key | None:
+        """One byte of a character, or a quote."""
+        if not isinstance(key, tuple):
+            return (self.automaton.start, self.root) if key == OPEN and byte == 0x22 else None
+        if byte == 0x22 and key[1] is self.root:
+            return CLOSED if self.automaton.accepts(key[0]) else None
+        return text_move(self.automaton, self.root, key, byte)
+
     def label(self, key: Key) -> int | None:
         """Ends at the closing quote."""
         return 0 if key == CLOSED else None
 
+    def shadow(self, key: Key) -> Shadow | None:
+        """Where only the length is bounded: any string, but for its length."""
+        if not isinstance(key, tuple) or not isinstance(self.automaton, Counted):
+            return None
+        return self.automaton.shadow(*key)
+
 
 ANY_STRING = Quoted(ANY_TEXT)
+ANY_STRING.is_common = True
 
 
 class Counted:
@@ -97,6 +112,14 @@ class Counted:
     def accepts(self, state: State) -> bool:
         """Long enough, and a text of the automaton."""
         return bool(state[1] >= self.low and self._inner.accepts(state[0]))
+
+    def shadow(self, state: State, node: SpellingNode) -> Shadow | None:
+        """As `Quoted.shadow`."""
+        if not isinstance(self._inner, AnyText):
+            return None
+        least = max(self.low - state[1], 0)
+        most = None if self.high is None else self.high - state[1]
+        return Shadow(ANY_STRING, (ANY_TEXT.start, node), lengths=(least, most))
 
     def _find_finishing(self, table: Table, budget: Budget) -> None:
         sources: list[set[int]] = [set() for _ in table.rows]
