@@ -14,7 +14,7 @@ from ramify.runtime.layers.attention import attention, store_kv
 from ramify.runtime.layers.norm import rms_norm
 from ramify.runtime.layers.rope import apply_rope, rope_tables
 from ramify.runtime.models.config import ModelConfig
-from ramify.runtime.models.small_batch import DTYPES, MAX_ROWS, SmallBatchRunner
+from ramify.runtime.models.cpu_runner import DTYPES, CPURunner
 from ramify.runtime.models.weights import ModelWeights, load_weights
 
 
@@ -27,9 +27,9 @@ class LlamaModel:
         self.config = config
         self.weights = weights
         cos, sin = rope_tables(config, num_positions)
-        self._small: SmallBatchRunner | None = None
+        self._cpu: CPURunner | None = None
         if self.device.type == "cpu" and self.dtype in DTYPES:
-            self._small = SmallBatchRunner(config, weights, cos, sin, num_threads)
+            self._cpu = CPURunner(config, weights, cos, sin, num_threads)
         self._cos = cos.to(self.device)  # [num_positions, head_dim / 2] float32
         self._sin = sin.to(self.device)
 
@@ -45,8 +45,8 @@ class LlamaModel:
 
     def forward(self, batch: Batch, kv_pool: KVPool) -> torch.Tensor:
         """Run the batch, writing its K and V: [num_logits, hidden_size], the rows of logit_rows."""
-        if self._small is not None and batch.num_tokens <= MAX_ROWS:
-            return self._small.forward(batch, kv_pool)
+        if self._cpu is not None:
+            return self._cpu.forward(batch, kv_pool)
         return self.forward_torch(batch, kv_pool)
 
     def forward_torch(self, batch: Batch, kv_pool: KVPool) -> torch.Tensor:
@@ -62,14 +62,14 @@ class LlamaModel:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[num_logits, hidden_size] -> [num_logits, vocab_size] float32."""
-        if self._small is not None and hidden.shape[0] <= MAX_ROWS:
-            return self._small.logits(hidden)
+        if self._cpu is not None:
+            return self._cpu.logits(hidden)
         return linear(hidden, self.weights.lm_head).float()
 
     def close(self) -> None:
-        """End the threads that small batches run on."""
-        if self._small is not None:
-            self._small.close()
+        """End the threads the model runs on."""
+        if self._cpu is not None:
+            self._cpu.close()
 
     def _attention(
         self, layer: int, x_TC: torch.Tensor, batch: Batch, kv_pool: KVPool

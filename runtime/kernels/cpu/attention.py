@@ -6,6 +6,7 @@ group, the maximum score, the sum of exp(score - maximum) and the unnormalised o
 G query heads per key-value head. The torch reference is layers/attention.py.
 """
 
+import numba
 import numpy as np
 
 from ramify.runtime.kernels.cpu.jit import jit
@@ -46,11 +47,11 @@ def attend_split(
         for i in range(0, count, 4):
             at, to = slots_at + i, score_row + i
             if left >= 3:
-                _scores_4(q, q_row, dim, k, pool_at, step, slots, at, dim, scores, to, stride)
+                _scores_4(q, q_row, dim, k, pool_at, step, slots, at, dim, v, scores, to, stride)
             elif left == 2:
-                _scores_2(q, q_row, dim, k, pool_at, step, slots, at, dim, scores, to, stride)
+                _scores_2(q, q_row, dim, k, pool_at, step, slots, at, dim, v, scores, to, stride)
             else:
-                _scores_1(q, q_row, dim, k, pool_at, step, slots, at, dim, scores, to, stride)
+                _scores_1(q, q_row, dim, k, pool_at, step, slots, at, dim, v, scores, to, stride)
     for head in range(group):
         _softmax_row(scores, scores_at + head * stride, count, scale, peaks, sums, stats_at + head)
     for head in range(0, group, _ROWS_AT_ONCE):
@@ -66,13 +67,19 @@ def attend_split(
             _weigh_1(scores, p_at, stride, count, v, pool_at, step, slots, slots_at, dim, out, to)
 
 
-@jit
-def _softmax_row(scores, at, count, scale, peaks, sums, stat):
-    """scores -> exp(score * scale - peak) in place, with peak and sum to the side."""
+@numba.njit(fastmath=True)
+def _largest(scores, at, count):
+    """Any number where one is NaN: exp of NaN less anything is NaN, which is how it is found."""
     peak = _MINUS_INFINITY
     for i in range(count):
         peak = max(peak, get(scores, at + i))
-    peak = peak * scale
+    return peak
+
+
+@jit
+def _softmax_row(scores, at, count, scale, peaks, sums, stat):
+    """scores -> exp(score * scale - peak) in place, with peak and sum to the side."""
+    peak = _largest(scores, at, count) * scale
     total = _ZERO
     for i in range(count):
         weight = exp32(get(scores, at + i) * scale - peak)

@@ -1,6 +1,7 @@
-"""Skinny matrix products: out[m, n] = sum_k x[m, k] * w[n, k] for a few rows m.
+"""Matrix products: out[m, n] = sum_k x[m, k] * w[n, k]. M rows, N outputs, K inputs.
 
-Every weight is read once, in order; 1 to 8 rows of x share each read. M rows, N outputs, K inputs.
+For few rows what counts is to read every weight once, in order, ahead of its use; for many, to keep
+the multipliers fed from the caches. The sum of each output is made in the same order in all cases.
 """
 
 import numpy as np
@@ -10,7 +11,8 @@ from ramify.runtime.kernels.cpu.jit import jit, kernel
 from ramify.runtime.kernels.cpu.simd import atomic_add, make_tile
 from ramify.runtime.kernels.cpu.team import ThreadTeam, barrier
 
-_UNIT = 128  # outputs a thread takes at a time
+ROWS = 128  # rows of x a thread takes at a time: they fit the second-level cache
+_COLUMNS = 64  # outputs it takes with them
 
 # Bytes a tile asks for ahead: at 8 rows the arithmetic between two loads is so long that without it
 # one thread reads 14 GB/s of 40 (measured, Zen 5).
@@ -28,45 +30,48 @@ def linear_ref(x_MK: torch.Tensor, w_NK: torch.Tensor) -> torch.Tensor:
 
 @jit
 def dot_rows(x, x_at, num_x, w, w_at, num_w, k, out, out_at, out_stride):
-    """out[m, n] for num_x rows of x and num_w rows of w, both k long and contiguous."""
-    n = 0
-    while n + 4 <= num_w:
-        w_row = w_at + n * k
-        out_column = out_at + n
-        m = 0
-        while m + 8 <= num_x:
-            x_row, out_row = x_at + m * k, out_column + m * out_stride
-            for half in range(0, 4, 2):
-                w_half = w_row + half * k
-                _tile_8x2(x, x_row, k, w, w_half, k, k, out, out_row + half, out_stride)
-            m += 8
-        if m + 4 <= num_x:
-            out_row = out_column + m * out_stride
-            _tile_4x4(x, x_at + m * k, k, w, w_row, k, k, out, out_row, out_stride)
-            m += 4
-        if m + 2 <= num_x:
-            out_row = out_column + m * out_stride
-            _tile_2x4(x, x_at + m * k, k, w, w_row, k, k, out, out_row, out_stride)
-            m += 2
-        if m < num_x:
-            out_row = out_column + m * out_stride
-            _tile_1x4(x, x_at + m * k, k, w, w_row, k, k, out, out_row, out_stride)
-        n += 4
-    while n < num_w:
-        for m in range(num_x):
-            out_row = out_at + m * out_stride + n
-            _tile_1x1(x, x_at + m * k, k, w, w_at + n * k, k, k, out, out_row, out_stride)
-        n += 1
+    """out[m, n] for num_x rows of x and num_w rows of w, both k long and contiguous.
+
+    Rows of x are taken 8 at a time and stay in the nearest cache while w passes by; the caller keeps
+    num_w * k small enough for w to stay in the next one.
+    """
+    m = 0
+    while m < num_x:
+        left = num_x - m
+        rows = 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+        x_row, out_row = x_at + m * k, out_at + m * out_stride
+        n = 0
+        while n + 4 <= num_w:
+            w_row, to = w_at + n * k, out_row + n
+            if rows == 8:
+                _tile_8x2(x, x_row, k, w, w_row, k, k, out, to, out_stride)
+                _tile_8x2(x, x_row, k, w, w_row + 2 * k, k, k, out, to + 2, out_stride)
+            elif rows == 4:
+                _tile_4x4(x, x_row, k, w, w_row, k, k, out, to, out_stride)
+            elif rows == 2:
+                _tile_2x4(x, x_row, k, w, w_row, k, k, out, to, out_stride)
+            else:
+                _tile_1x4(x, x_row, k, w, w_row, k, k, out, to, out_stride)
+            n += 4
+        while n < num_w:
+            for row in range(rows):
+                x_one, to = x_row + row * k, out_row + row * out_stride + n
+                _tile_1x1(x, x_one, k, w, w_at + n * k, k, k, out, to, out_stride)
+            n += 1
+        m += rows
 
 
 @kernel
 def _linear_kernel(thread, arrivals, num_threads, x, w, out, taken, num_x, num_w, k):
+    columns = (num_w + _COLUMNS - 1) // _COLUMNS
+    units = columns * ((num_x + ROWS - 1) // ROWS)
     while True:
-        start = atomic_add(taken, 0, _UNIT)
-        if start >= num_w:
+        unit = atomic_add(taken, 0, 1)
+        if unit >= units:
             break
-        count = min(_UNIT, num_w - start)
-        dot_rows(x, 0, num_x, w, start * k, count, k, out, start, num_w)
+        row, column = unit // columns * ROWS, unit % columns * _COLUMNS
+        rows, width = min(ROWS, num_x - row), min(_COLUMNS, num_w - column)
+        dot_rows(x, row * k, rows, w, column * k, width, k, out, row * num_w + column, num_w)
     barrier(arrivals, 1, num_threads)
 
 

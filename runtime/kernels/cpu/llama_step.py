@@ -1,13 +1,15 @@
-"""The forward pass of a few rows of a Llama-family model as one compiled function.
+"""The forward pass of a Llama-family model on the CPU as one compiled function.
 
-Every thread of a team runs `_step`. Between barriers the threads share out units of work (heads,
+Every thread of a team runs `step`. Between barriers the threads share out units of work (heads,
 attention splits, blocks of outputs) by an atomic counter, so a thread that is held up takes fewer.
 Per layer: (1) norm, qkv, rope, K and V to their slots; (2) attention splits; (3) merge, output
 projection; (4) norm, gate and up, SiLU; (5) down projection. K and V of all rows are stored before
 the barrier that ends (1): a row may read what another row of this step wrote.
 
 R rows, C hidden size, H query heads, K key-value heads, D head size, F feed-forward size, P number
-of attention splits. The reference is `LlamaModel`'s torch path.
+of attention splits. A row's arithmetic is the same
+whatever rows are beside it, from a single token to a long prefill: equal bits alone, batched and
+chunked. The reference is `LlamaModel`'s torch path.
 """
 
 from typing import NamedTuple
@@ -16,7 +18,7 @@ import numpy as np
 
 from ramify.runtime.kernels.cpu.attention import SPLIT, attend_split, merge_splits
 from ramify.runtime.kernels.cpu.jit import jit, kernel
-from ramify.runtime.kernels.cpu.linear import dot_rows
+from ramify.runtime.kernels.cpu.linear import ROWS, dot_rows
 from ramify.runtime.kernels.cpu.numeric import exp32, get, put
 from ramify.runtime.kernels.cpu.simd import atomic_add
 from ramify.runtime.kernels.cpu.team import barrier
@@ -25,6 +27,7 @@ _BLOCK = 32  # outputs of o, gate, up and down a thread takes at a time
 _ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
 PHASES = 5  # work counters per layer
+PRIVATE_ROWS = 16  # up to here every thread norms all rows for itself: cheaper than a barrier
 
 
 class Shape(NamedTuple):
@@ -80,8 +83,9 @@ class StepScratch(NamedTuple):
     """Memory of a step, reused by the next. T threads."""
 
     x: np.ndarray  # [R * C] float32: residual stream
-    normed: np.ndarray  # [T * R * max(C, H * D)] model: input of a product, per thread
-    local: np.ndarray  # [T * local_size] float32: outputs of a unit, scores, per thread
+    private: np.ndarray  # [T, PRIVATE_ROWS * max(C, H * D)] model: input of a product, per thread
+    shared: np.ndarray  # [R * max(C, H * D)] model: the same where there are more rows
+    local: np.ndarray  # [T, local_size] float32: outputs of a unit, scores, per thread
     q: np.ndarray  # [(R * H + 4) * D] model
     act: np.ndarray  # [R * F] model
     partial: np.ndarray  # [P * H * D] float32
@@ -97,45 +101,54 @@ def step(
 
     k_pool, v_pool: the KV pool, flat, model dtype. taken: [L * PHASES] int64, zeros.
     """
-    normed, local = scratch.normed[thread], scratch.local[thread]
-    num_rows, c, x = rows.input_ids.size, shape.hidden, scratch.x
+    num_rows, c, x, local = rows.input_ids.size, shape.hidden, scratch.x, scratch.local[thread]
+    is_shared = num_rows > PRIVATE_ROWS
+    a = scratch.shared if is_shared else scratch.private[thread]
+    first, every = (thread, num_threads) if is_shared else (0, 1)  # rows this thread norms
+    attn_width = shape.num_heads * shape.head_dim
     for row in range(thread, num_rows, num_threads):
         start = rows.input_ids[row] * c
         for i in range(c):
             put(x, row * c + i, get(weights.embed, start + i))
-    meeting = 1
-    barrier(arrivals, meeting, num_threads)
+    meeting = barrier(arrivals, 1, num_threads)
     for layer in range(shape.num_layers):
         work = layer * PHASES
-        _norm_rows(x, num_rows, c, weights.attn_norm, layer, eps, normed)
-        _qkv(shape, eps, weights, k_pool, v_pool, rows, scratch.q, normed, local, taken, layer)
-        barrier(arrivals, meeting + 1, num_threads)
-        _attention(shape, k_pool, v_pool, rows, scratch, local, taken, layer)
-        barrier(arrivals, meeting + 2, num_threads)
-        _merge(shape, rows, scratch, normed, local)
-        width = shape.num_heads * shape.head_dim
-        o, o_bias = weights.o, weights.o_bias
-        _add_product(normed, width, num_rows, o, o_bias, layer, x, c, local, taken, work + 2)
-        barrier(arrivals, meeting + 3, num_threads)
-        _norm_rows(x, num_rows, c, weights.mlp_norm, layer, eps, normed)
-        _gate_up(shape, weights, num_rows, scratch.act, normed, local, taken, layer)
-        barrier(arrivals, meeting + 4, num_threads)
-        width = shape.wide
-        down, down_bias = weights.down, weights.down_bias
-        _add_product(
-            scratch.act, width, num_rows, down, down_bias, layer, x, c, local, taken, work + 4
-        )
-        meeting += PHASES
-        barrier(arrivals, meeting, num_threads)
+        for row in range(first, num_rows, every):
+            _norm_row(x, row * c, weights.attn_norm, layer * c, c, eps, a, row * c)
+        if is_shared:
+            meeting = barrier(arrivals, meeting, num_threads)
+        _qkv(shape, eps, weights, k_pool, v_pool, rows, scratch.q, a, local, taken, layer)
+        meeting = barrier(arrivals, meeting, num_threads)
+        if is_shared:
+            splits = scratch.peaks.size // shape.num_heads // num_threads
+            first_split = thread * splits
+            _attend_rows(shape, k_pool, v_pool, rows, scratch, local, a, taken, layer, first_split)
+            meeting = barrier(arrivals, meeting, num_threads)
+        else:
+            _attend_splits(shape, k_pool, v_pool, rows, scratch, local, taken, layer)
+            meeting = barrier(arrivals, meeting, num_threads)
+            _merge(shape, rows, scratch, a, local)
+        o, bias = weights.o, weights.o_bias
+        _add_product(a, attn_width, num_rows, o, bias, layer, x, c, local, taken, work + 2)
+        meeting = barrier(arrivals, meeting, num_threads)
+        for row in range(first, num_rows, every):
+            _norm_row(x, row * c, weights.mlp_norm, layer * c, c, eps, a, row * c)
+        if is_shared:
+            meeting = barrier(arrivals, meeting, num_threads)
+        _gate_up(shape, weights, num_rows, scratch.act, a, local, taken, layer)
+        meeting = barrier(arrivals, meeting, num_threads)
+        down, bias, act = weights.down, weights.down_bias, scratch.act
+        _add_product(act, shape.wide, num_rows, down, bias, layer, x, c, local, taken, work + 4)
+        meeting = barrier(arrivals, meeting, num_threads)
     for i in range(thread, rows.logit_rows.size, num_threads):
         _norm_row(x, rows.logit_rows[i] * c, weights.final_norm, 0, c, eps, hidden, i * c)
-    barrier(arrivals, meeting + 1, num_threads)
+    barrier(arrivals, meeting, num_threads)
 
 
-def local_size(shape: Shape, num_rows: int) -> int:
+def local_size(shape: Shape) -> int:
     """Elements of `StepScratch.local` per thread."""
     group = shape.num_heads // shape.num_kv_heads
-    return max(num_rows * max(shape.head_dim, 2 * _BLOCK), (group + 3) * (SPLIT + 4))
+    return max(ROWS * max(shape.head_dim, 2 * _BLOCK), (group + 3) * (SPLIT + 4))
 
 
 @jit
@@ -151,45 +164,50 @@ def _norm_row(x, x_at, weight, weight_at, size, eps, out, out_at):
 
 
 @jit
-def _norm_rows(x, num_rows, c, weight, layer, eps, out):
-    for row in range(num_rows):
-        _norm_row(x, row * c, weight, layer * c, c, eps, out, row * c)
+def _qkv(shape, eps, weights, k_pool, v_pool, rows, q, a, local, taken, layer):
+    """Some rows of one head of q, k or v at a time: product, then `_finish_head`."""
+    num_rows, c, dim = rows.input_ids.size, shape.hidden, shape.head_dim
+    all_heads = shape.num_heads + 2 * shape.num_kv_heads
+    units = all_heads * ((num_rows + ROWS - 1) // ROWS)
+    while True:
+        unit = atomic_add(taken, layer * PHASES, 1)
+        if unit >= units:
+            return
+        start, head = unit // all_heads * ROWS, unit % all_heads
+        count = min(ROWS, num_rows - start)
+        first = (layer * all_heads + head) * dim
+        dot_rows(a, start * c, count, weights.qkv, first * c, dim, c, local, 0, dim)
+        for i in range(count):
+            _finish_head(
+                shape, eps, weights, k_pool, v_pool, rows, q, local, i * dim, layer, head, start + i
+            )
 
 
 @jit
-def _qkv(shape, eps, weights, k_pool, v_pool, rows, q, normed, local, taken, layer):
-    """Heads of q, k and v, one unit each: product, bias, norm, rope, then to q or the pool."""
-    num_rows, c, dim = rows.input_ids.size, shape.hidden, shape.head_dim
-    num_heads, num_kv_heads = shape.num_heads, shape.num_kv_heads
-    all_heads = num_heads + 2 * num_kv_heads
-    while True:
-        unit = atomic_add(taken, layer * PHASES, 1)
-        if unit >= all_heads:
-            return
-        first = (layer * all_heads + unit) * dim
-        dot_rows(normed, 0, num_rows, weights.qkv, first * c, dim, c, local, 0, dim)
-        is_v = unit >= num_heads + num_kv_heads
-        kv_head = (unit - num_heads) % num_kv_heads
-        for row in range(num_rows):
-            at = row * dim
-            if weights.qkv_bias.size:
-                for d in range(dim):
-                    put(local, at + d, get(local, at + d) + get(weights.qkv_bias, first + d))
-            if not is_v:
-                if weights.q_norm.size:
-                    head_norm = weights.q_norm if unit < num_heads else weights.k_norm
-                    _norm_row(local, at, head_norm, layer * dim, dim, eps, local, at)
-                _rope(local, at, dim, weights.cos, weights.sin, rows.positions[row])
-            if unit < num_heads:
-                for d in range(dim):
-                    put(q, (row * num_heads + unit) * dim + d, get(local, at + d))
-                continue
-            slot = np.int64(rows.out_loc[row])
-            if slot >= 0:
-                to = layer * shape.pool_layer_stride + (slot * num_kv_heads + kv_head) * dim
-                pool = v_pool if is_v else k_pool
-                for d in range(dim):
-                    put(pool, to + d, get(local, at + d))
+def _finish_head(shape, eps, weights, k_pool, v_pool, rows, q, local, at, layer, head, row):
+    """Bias, norm and rope of one head of one row in local[at:], then to q or to its slot."""
+    dim, num_heads, num_kv_heads = shape.head_dim, shape.num_heads, shape.num_kv_heads
+    if weights.qkv_bias.size:
+        first = (layer * (num_heads + 2 * num_kv_heads) + head) * dim
+        for d in range(dim):
+            put(local, at + d, get(local, at + d) + get(weights.qkv_bias, first + d))
+    if head < num_heads + num_kv_heads:
+        if weights.q_norm.size:
+            head_norm = weights.q_norm if head < num_heads else weights.k_norm
+            _norm_row(local, at, head_norm, layer * dim, dim, eps, local, at)
+        _rope(local, at, dim, weights.cos, weights.sin, rows.positions[row])
+    if head < num_heads:
+        for d in range(dim):
+            put(q, (row * num_heads + head) * dim + d, get(local, at + d))
+        return
+    slot = np.int64(rows.out_loc[row])
+    if slot < 0:
+        return
+    kv_head = (head - num_heads) % num_kv_heads
+    to = layer * shape.pool_layer_stride + (slot * num_kv_heads + kv_head) * dim
+    pool = k_pool if head < num_heads + num_kv_heads else v_pool
+    for d in range(dim):
+        put(pool, to + d, get(local, at + d))
 
 
 @jit
@@ -204,88 +222,126 @@ def _rope(head, at, dim, cos, sin, position):
 
 
 @jit
-def _attention(shape, k_pool, v_pool, rows, scratch, local, taken, layer):
-    """Units of one split and one key-value head; see attention.py."""
+def _attend(shape, k_pool, v_pool, rows, scratch, local, layer, row, kv_head, split, place):
+    """The `split`-th split of a row, one key-value head, into place `place` of partial."""
     dim, num_heads, num_kv_heads = shape.head_dim, shape.num_heads, shape.num_kv_heads
     group = num_heads // num_kv_heads
-    num_rows = rows.positions.size
-    scale = _ONE / np.sqrt(np.float32(dim))
-    num_units = rows.split_start[num_rows] * num_kv_heads
+    position = rows.positions[row]
+    seen = max(0, position + 1 - shape.window)
+    begin = (seen // SPLIT + split) * SPLIT
+    end = min(begin + SPLIT, position + 1)
+    begin = max(begin, seen)
+    stat = place * num_heads + kv_head * group
+    attend_split(
+        scratch.q, (row * num_heads + kv_head * group) * dim, group, dim,
+        _ONE / np.sqrt(np.float32(dim)),
+        k_pool, v_pool, layer * shape.pool_layer_stride + kv_head * dim, num_kv_heads * dim,
+        rows.slot_ids, rows.kv_start[row] + begin, end - begin, local, 0,
+        scratch.partial, stat * dim, scratch.peaks, scratch.sums, stat,
+    )  # fmt: skip
+
+
+@jit
+def _attend_splits(shape, k_pool, v_pool, rows, scratch, local, taken, layer):
+    """Few rows: one split of one key-value head at a time; `_merge` joins them later."""
+    num_rows, num_kv_heads = rows.positions.size, shape.num_kv_heads
+    units = rows.split_start[num_rows] * num_kv_heads
     row = 0
     while True:
         unit = atomic_add(taken, layer * PHASES + 1, 1)
-        if unit >= num_units:
+        if unit >= units:
             return
-        split, kv_head = unit // num_kv_heads, unit % num_kv_heads
-        while rows.split_start[row + 1] <= split:  # units are handed out in order
+        place, kv_head = unit // num_kv_heads, unit % num_kv_heads
+        while rows.split_start[row + 1] <= place:  # units are handed out in order
             row += 1
-        position = rows.positions[row]
-        seen = max(0, position + 1 - shape.window)
-        begin = (seen // SPLIT + split - rows.split_start[row]) * SPLIT
-        end = min(begin + SPLIT, position + 1)
-        begin = max(begin, seen)
-        stat = split * num_heads + kv_head * group
-        attend_split(
-            scratch.q, (row * num_heads + kv_head * group) * dim, group, dim, scale,
-            k_pool, v_pool, layer * shape.pool_layer_stride + kv_head * dim, num_kv_heads * dim,
-            rows.slot_ids, rows.kv_start[row] + begin, end - begin, local, 0,
-            scratch.partial, stat * dim, scratch.peaks, scratch.sums, stat,
-        )  # fmt: skip
+        split = place - rows.split_start[row]
+        _attend(shape, k_pool, v_pool, rows, scratch, local, layer, row, kv_head, split, place)
 
 
 @jit
 def _merge(shape, rows, scratch, out, local):
     """Attention outputs of all rows, [R, H * D]; every thread makes its own copy."""
-    dim, num_heads = shape.head_dim, shape.num_heads
     for row in range(rows.positions.size):
         first = rows.split_start[row]
         count = rows.split_start[row + 1] - first
-        for head in range(num_heads):
-            merge_splits(
-                scratch.partial, scratch.peaks, scratch.sums, first, count, num_heads, head, dim,
-                local, 0, out, (row * num_heads + head) * dim,
-            )  # fmt: skip
+        _merge_heads(shape, scratch, row, first, count, 0, shape.num_heads, out, local)
+
+
+@jit
+def _attend_rows(shape, k_pool, v_pool, rows, scratch, local, out, taken, layer, first):
+    """Many rows: all splits of one key-value head of a row at a time, merged at once.
+
+    `first` is this thread's first place in partial. Same arithmetic as with few rows.
+    """
+    num_rows, num_kv_heads = rows.positions.size, shape.num_kv_heads
+    group = shape.num_heads // num_kv_heads
+    while True:
+        unit = atomic_add(taken, layer * PHASES + 1, 1)
+        if unit >= num_rows * num_kv_heads:
+            return
+        kv_head, row = unit // num_rows, unit % num_rows
+        count = rows.split_start[row + 1] - rows.split_start[row]
+        for i in range(count):
+            _attend(shape, k_pool, v_pool, rows, scratch, local, layer, row, kv_head, i, first + i)
+        head = kv_head * group
+        _merge_heads(shape, scratch, row, first, count, head, head + group, out, local)
+
+
+@jit
+def _merge_heads(shape, scratch, row, first, count, head, end_head, out, local):
+    dim, num_heads = shape.head_dim, shape.num_heads
+    for h in range(head, end_head):
+        merge_splits(
+            scratch.partial, scratch.peaks, scratch.sums, first, count, num_heads, h, dim,
+            local, 0, out, (row * num_heads + h) * dim,
+        )  # fmt: skip
 
 
 @jit
 def _add_product(a, width, num_rows, w, bias, layer, x, c, local, taken, work):
-    """x[R, C] += a[R, width] @ w[layer].T + bias, in units of some columns of x."""
+    """x[R, C] += a[R, width] @ w[layer].T + bias, some rows and columns at a time."""
+    columns = (c + _BLOCK - 1) // _BLOCK
+    units = columns * ((num_rows + ROWS - 1) // ROWS)
     while True:
-        start = atomic_add(taken, work, _BLOCK)
-        if start >= c:
+        unit = atomic_add(taken, work, 1)
+        if unit >= units:
             return
-        count = min(_BLOCK, c - start)
+        row, start = unit // columns * ROWS, unit % columns * _BLOCK
+        rows, count = min(ROWS, num_rows - row), min(_BLOCK, c - start)
         first = layer * c + start
-        dot_rows(a, 0, num_rows, w, first * width, count, width, local, 0, _BLOCK)
-        for row in range(num_rows):
-            for i in range(count):
-                value = get(local, row * _BLOCK + i)
+        dot_rows(a, row * width, rows, w, first * width, count, width, local, 0, _BLOCK)
+        for i in range(rows):
+            to = (row + i) * c + start
+            for j in range(count):
+                value = get(local, i * _BLOCK + j)
                 if bias.size:
-                    value += get(bias, first + i)
-                to = row * c + start + i
-                put(x, to, get(x, to) + value)
+                    value += get(bias, first + j)
+                put(x, to + j, get(x, to + j) + value)
 
 
 @jit
-def _gate_up(shape, weights, num_rows, act, normed, local, taken, layer):
-    """act[R, F] = silu(gate) * up, in units of some columns of both."""
+def _gate_up(shape, weights, num_rows, act, a, local, taken, layer):
+    """act[R, F] = silu(gate) * up, some rows and columns of both at a time."""
     c, wide = shape.hidden, shape.wide
     w, bias = weights.gate_up, weights.gate_up_bias
-    up_at = num_rows * _BLOCK
+    columns = (wide + _BLOCK - 1) // _BLOCK
+    units = columns * ((num_rows + ROWS - 1) // ROWS)
+    up_at = ROWS * _BLOCK
     while True:
-        start = atomic_add(taken, layer * PHASES + 3, _BLOCK)
-        if start >= wide:
+        unit = atomic_add(taken, layer * PHASES + 3, 1)
+        if unit >= units:
             return
-        count = min(_BLOCK, wide - start)
+        row, start = unit // columns * ROWS, unit % columns * _BLOCK
+        rows, count = min(ROWS, num_rows - row), min(_BLOCK, wide - start)
         gate_row = layer * 2 * wide + start
         up_row = gate_row + wide
-        dot_rows(normed, 0, num_rows, w, gate_row * c, count, c, local, 0, _BLOCK)
-        dot_rows(normed, 0, num_rows, w, up_row * c, count, c, local, up_at, _BLOCK)
-        for row in range(num_rows):
-            for i in range(count):
-                at = row * _BLOCK + i
-                gate, up = get(local, at), get(local, up_at + at)
+        dot_rows(a, row * c, rows, w, gate_row * c, count, c, local, 0, _BLOCK)
+        dot_rows(a, row * c, rows, w, up_row * c, count, c, local, up_at, _BLOCK)
+        for i in range(rows):
+            to = (row + i) * wide + start
+            for j in range(count):
+                gate, up = get(local, i * _BLOCK + j), get(local, up_at + i * _BLOCK + j)
                 if bias.size:
-                    gate += get(bias, gate_row + i)
-                    up += get(bias, up_row + i)
-                put(act, row * wide + start + i, gate / (_ONE + exp32(-gate)) * up)
+                    gate += get(bias, gate_row + j)
+                    up += get(bias, up_row + j)
+                put(act, to + j, gate / (_ONE + exp32(-gate)) * up)

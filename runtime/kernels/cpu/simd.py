@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 LANES = 16
-GATHER_AHEAD = 20  # slots a gathering tile looks ahead to prefetch, from its first
+GATHER_AHEAD = 68  # slots a gathering tile looks ahead to prefetch, from its first
 _F32 = ir.FloatType()
 _I32 = ir.IntType(32)
 _VEC = ir.VectorType(_F32, LANES)
@@ -86,36 +86,39 @@ def make_tile(num_x: int, num_w: int, prefetch: int = 0) -> Callable[..., None]:
 def make_gather_tile(num_x: int, num_w: int) -> Callable[..., None]:
     """A tile whose w rows are picked by slot.
 
-    tile(x, x_at, x_stride, w, w_at, w_stride, slots, slots_at, k, out, out_at, out_stride): row n of
-    w starts at w_at + slots[slots_at + n] * w_stride. `slots` is int32 and must be readable
-    GATHER_AHEAD entries further, for prefetching.
+    tile(x, x_at, x_stride, w, w_at, w_stride, slots, slots_at, k, also, out, out_at, out_stride): row
+    n of w starts at w_at + slots[slots_at + n] * w_stride. Rows GATHER_AHEAD entries further are
+    prefetched, so `slots` (int32) must be readable that far, and so are this tile's rows of `also`,
+    an array laid out like w that is read next.
     """
 
     @intrinsic
     def tile(  # type: ignore[no-untyped-def]
-        typing_context, x, x_at, x_stride, w, w_at, w_stride, slots, slots_at, k, out, out_at,
-        out_stride,
+        typing_context, x, x_at, x_stride, w, w_at, w_stride, slots, slots_at, k, also, out,
+        out_at, out_stride,
     ):  # fmt: skip
         signature = types.void(
             x, types.intp, types.intp, w, types.intp, types.intp, slots, types.intp, types.intp,
-            out, types.intp, types.intp,
+            also, out, types.intp, types.intp,
         )  # fmt: skip
 
         def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
             x_rows = _row_pointers(context, builder, sig.args[0], *args[0:3], num_x)
-            base = make_array(sig.args[3])(context, builder, args[3]).data
-            base = builder.gep(base, [args[4]])
+            base, also_base = (
+                builder.gep(make_array(sig.args[i])(context, builder, args[i]).data, [args[4]])
+                for i in (3, 9)
+            )
             slot_data = make_array(sig.args[6])(context, builder, args[6]).data
             slot_data = builder.gep(slot_data, [args[7]])
-            w_rows = []
+            w_rows = [_slot_row(builder, base, slot_data, n, args[5]) for n in range(num_w)]
             for n in range(num_w):
-                w_rows.append(_slot_row(builder, base, slot_data, n, args[5]))
-                ahead = _slot_row(builder, base, slot_data, n + GATHER_AHEAD - num_w, args[5])
-                for line in (0, 64):
-                    _prefetch(builder, ahead, line)
+                later = _slot_row(builder, base, slot_data, n + GATHER_AHEAD - num_w, args[5])
+                for row in (later, _slot_row(builder, also_base, slot_data, n, args[5])):
+                    for line in (0, 64):
+                        _prefetch(builder, row, line)
             step = _DotStep(builder, is_bf16=sig.args[0].dtype == types.uint16)
             folded = _fold(builder, _dot(builder, step, x_rows, w_rows, args[8], 0))
-            out_rows = _row_pointers(context, builder, sig.args[9], *args[9:12], num_x)
+            out_rows = _row_pointers(context, builder, sig.args[10], *args[10:13], num_x)
             for m, row in enumerate(out_rows):
                 for n in range(num_w):
                     value = builder.extract_element(folded, ir.Constant(_I32, m * num_w + n))

@@ -19,9 +19,9 @@ _SPINS = 4096  # looks at the barrier before offering the core to somebody else
 
 @jit
 def barrier(arrivals, meeting, num_threads):
-    """Wait until all threads are here. `meeting` counts barriers of this call from 1.
+    """Wait until all threads are here; the number of the next meeting.
 
-    arrivals: [1] int64, zero when the function was started.
+    `meeting` counts a function's barriers from 1. arrivals: [1] int64, zero when it was started.
     """
     atomic_add(arrivals, 0, 1)
     spins = 0
@@ -29,6 +29,7 @@ def barrier(arrivals, meeting, num_threads):
         spins += 1
         if spins % _SPINS == 0:
             sched_yield()
+    return meeting + 1
 
 
 class ThreadTeam:

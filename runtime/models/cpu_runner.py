@@ -1,4 +1,4 @@
-"""Small batches on the CPU: from model and batch to the compiled step's arrays, and back."""
+"""The model on the CPU: from weights and batch to the compiled step's arrays, and back."""
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from ramify.runtime.kernels.cpu.attention import SPLIT
 from ramify.runtime.kernels.cpu.linear import flat_view, linear
 from ramify.runtime.kernels.cpu.llama_step import (
     PHASES,
+    PRIVATE_ROWS,
     Shape,
     StepRows,
     StepScratch,
@@ -21,13 +22,12 @@ from ramify.runtime.kernels.cpu.team import ThreadTeam
 from ramify.runtime.models.config import ModelConfig
 from ramify.runtime.models.weights import ModelWeights
 
-MAX_ROWS = 32  # beyond, torch's matrix products are faster
 DTYPES = (torch.float32, torch.bfloat16)
 _NO_WINDOW = 1 << 40
 
 
-class SmallBatchRunner:
-    """Runs batches of at most MAX_ROWS tokens through the compiled step."""
+class CPURunner:
+    """Runs batches through the compiled step on a team of threads of its own."""
 
     def __init__(
         self,
@@ -69,38 +69,48 @@ class SmallBatchRunner:
             flat_view(kv_pool.k),
             flat_view(kv_pool.v),
             rows,
-            self._scratch_for(shape, batch.num_tokens, int(rows.split_start[-1])),
+            self._scratch_for(shape, rows),
             np.zeros(config.num_layers * PHASES, np.int64),
             flat_view(hidden),
         )
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[num_logits, vocab_size] float32 of at most MAX_ROWS rows."""
+        """[num_logits, vocab_size] float32."""
         return linear(hidden.contiguous(), self._lm_head, self._team)
 
     def close(self) -> None:
         """End the threads."""
         self._team.close()
 
-    def _scratch_for(self, shape: Shape, num_rows: int, num_splits: int) -> StepScratch:
-        """Memory for this step; grown when a step needs more than any before."""
-        heads, dim = shape.num_heads, shape.head_dim
+    def _scratch_for(self, shape: Shape, rows: StepRows) -> StepScratch:
+        """Memory for this step: the last step's, or new where that is too small."""
+        heads, dim, threads = shape.num_heads, shape.head_dim, self._team.num_threads
+        num_rows = rows.positions.size
+        if num_rows <= PRIVATE_ROWS:
+            places = int(rows.split_start[-1])
+        else:
+            places = threads * int(np.diff(rows.split_start).max())
         old = self._scratch
-        if old is not None and old.peaks.size >= num_splits * heads:
+        if (
+            old is not None
+            and old.x.size >= num_rows * shape.hidden
+            and old.peaks.size >= places * heads
+        ):
             return old
-        model = self._weights.embed.dtype
-        threads = self._team.num_threads
-        splits = max(2 * num_splits, MAX_ROWS)
+        num_rows = max(num_rows, old.x.size // shape.hidden if old else PRIVATE_ROWS)
+        places = max(2 * places, old.peaks.size // heads if old else 0)
+        model, width = self._weights.embed.dtype, max(shape.hidden, heads * dim)
         self._scratch = StepScratch(
-            x=np.zeros(MAX_ROWS * shape.hidden, np.float32),
-            normed=np.zeros((threads, MAX_ROWS * max(shape.hidden, heads * dim)), model),
-            local=np.zeros((threads, local_size(shape, MAX_ROWS)), np.float32),
-            q=np.zeros((MAX_ROWS * heads + 4) * dim, model),
-            act=np.zeros(MAX_ROWS * shape.wide, model),
-            partial=np.zeros(splits * heads * dim, np.float32),
-            peaks=np.zeros(splits * heads, np.float32),
-            sums=np.zeros(splits * heads, np.float32),
+            x=np.zeros(num_rows * shape.hidden, np.float32),
+            private=np.zeros((threads, PRIVATE_ROWS * width), model),
+            shared=np.zeros(num_rows * width, model),
+            local=np.zeros((threads, local_size(shape)), np.float32),
+            q=np.zeros((num_rows * heads + 4) * dim, model),
+            act=np.zeros(num_rows * shape.wide, model),
+            partial=np.zeros(places * heads * dim, np.float32),
+            peaks=np.zeros(places * heads, np.float32),
+            sums=np.zeros(places * heads, np.float32),
         )
         return self._scratch
 
