@@ -183,7 +183,7 @@ def _attend(
     slots_ptr += tl.load(entry + 4)
     start = tl.load(entry + 5)
     end = tl.load(entry + 6)
-    seen_end = tl.minimum(end, tl.load(positions_ptr + last_row) + 1)
+    seen_end = tl.minimum(end, tl.load(positions_ptr + last_row).to(tl.int32) + 1)
 
     i = tl.arange(0, ROWS)
     d = tl.arange(0, BLOCK_D)
@@ -191,7 +191,7 @@ def _attend(
     live_d = live[:, None] & (d < D)[None, :]
     row = tl.load(rows_ptr + row_start + i // GROUP, mask=live, other=0).to(tl.int64)
     part = tl.load(item_parts_ptr + row_start + i // GROUP, mask=live, other=-1)
-    pos = tl.load(positions_ptr + row, mask=live, other=2147483647)
+    pos = tl.load(positions_ptr + row, mask=live, other=2147483647).to(tl.int32)
     head = kv_head * GROUP + i % GROUP
     at = row[:, None] * stride_qt + head[:, None] * stride_qh + d[None, :]
     q = tl.load(q_ptr + at, mask=live_d, other=0.0)
@@ -201,14 +201,14 @@ def _attend(
     m = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, BLOCK_D], tl.float32)
+    lowest = tl.load(positions_ptr + first_row).to(tl.int32)
     if WINDOW > 0:
-        start = tl.maximum(start, tl.load(positions_ptr + first_row) - WINDOW + 1)
+        start = tl.maximum(start, lowest - WINDOW + 1)
     masked_start = start
     if ROWS > SMALL:
         end = seen_end
         if WINDOW == 0:  # blocks that every row sees in full, without masks
-            plain_end = tl.minimum(end, tl.load(positions_ptr + first_row) + 1)
-            masked_start += tl.maximum(plain_end - start, 0) // BLOCK * BLOCK
+            masked_start += tl.maximum(tl.minimum(end, lowest + 1) - start, 0) // BLOCK * BLOCK
             acc, m, total = _scan(
                 acc, m, total, q, k_ptr, v_ptr, slots_ptr, start, masked_start, end, pos, stride_ks,
                 stride_vs, scale, D, BLOCK_D, BLOCK, WINDOW, SOFT_CAP, False, PRECISION,
@@ -295,7 +295,8 @@ def attention(
     """Write the attention of `work`'s rows to `out_THD`.
 
     q_THD [T, H, D] (any row and head stride); k_SKD, v_SKD [S, K, D], the pool of one layer;
-    slots_N [N] int32 slot of each table entry; positions_T [T] int32; all on one device.
+    slots_N [N] int32 slot of each table entry; positions_T [T] of any integer; all on one device.
+    A pool of a narrower type (fp8) is converted to q's when it is read.
     """
     num_heads, head_size = q_THD.shape[1:]
     num_kv_heads = k_SKD.shape[1]
