@@ -96,17 +96,17 @@ def test_namespaces_do_not_share():
 
 
 def test_a_step_mixes_decode_and_prefill_within_its_budget():
-    harness = Harness(max_prefill_tokens=20, chunked_prefill_size=16)
+    harness = Harness(max_prefill_tokens=18, chunked_prefill_size=16)
     for number in range(4):
         harness.add(token_request(f"d{number}", prompt(3, number), max_tokens=30, ignore_eos=True))
     harness.step()
     harness.add(token_request("long", prompt(100, 9), max_tokens=2))
     harness.step()
     rows = {rid: end - start for rid, start, end, _ in harness.plans[1]}
-    assert rows == {"d0": 1, "d1": 1, "d2": 1, "d3": 1, "long": 16}
+    assert rows == {"d0": 1, "d1": 1, "d2": 1, "d3": 1, "long": 14}
     harness.run()
     for plan in harness.plans:
-        assert sum(end - start for _, start, end, _ in plan) <= 20
+        assert sum(end - start for _, start, end, _ in plan) <= 18
 
 
 def test_without_chunking_a_prompt_longer_than_the_budget_goes_whole():
@@ -179,6 +179,22 @@ def test_under_pressure_the_oldest_request_is_never_sent_back(monkeypatch):
         ]
     assert finished[0] == "r0"
     assert harness.scheduler.stats().num_retracted > 0
+    harness.check_ledger()
+
+
+def test_a_cached_prefix_is_not_taken_for_room_once_it_is_used():
+    harness = Harness(chunked_prefill_size=16)
+    harness.add(token_request("old", prompt(4, 1), max_tokens=20, ignore_eos=True))
+    harness.add(token_request("young", prompt(60), max_tokens=2))
+    harness.add(token_request("sibling", prompt(60), max_tokens=2))
+    harness.step()
+    harness.abort("sibling")  # leaves [16, 32) cached: all that can be had when nothing is free
+    taken = harness.pool.allocate(harness.pool.num_free)
+    plan = harness.scheduler.plan()
+    assert [row.request.spec.rid for row in plan.rows] == ["old"]
+    harness.pool.free(taken)
+    harness.receive(harness.scheduler.commit(plan, harness.executor.execute(plan)))
+    harness.run()
     harness.check_ledger()
 
 
@@ -315,11 +331,14 @@ def test_what_can_never_run_is_refused_with_the_fix(spec, error, code, words):
     assert not harness.scheduler.has_work
 
 
-def test_the_largest_request_the_pool_can_hold_runs():
-    harness = Harness(80)
+@pytest.mark.parametrize("limits", [(80, 4096), (4096, 81)])  # the last token needs no slot
+def test_the_largest_request_that_fits_runs_and_the_next_larger_is_refused(limits):
+    harness = Harness(limits[0], context_length=limits[1])
     harness.add(token_request("r", prompt(61), max_tokens=20, ignore_eos=True))
     harness.run()
     harness.check_ledger()
+    with pytest.raises(ContextLengthExceeded):
+        harness.scheduler.add(token_request("r", prompt(62), max_tokens=20))
 
 
 def test_a_full_queue_is_unavailable_and_a_live_id_is_taken():
