@@ -20,7 +20,7 @@ from ramify.runtime.kernels.cpu.attention import SPLIT, attend_split, merge_spli
 from ramify.runtime.kernels.cpu.jit import jit, kernel
 from ramify.runtime.kernels.cpu.linear import ROWS, dot_rows
 from ramify.runtime.kernels.cpu.numeric import exp32, get, put
-from ramify.runtime.kernels.cpu.simd import atomic_add
+from ramify.runtime.kernels.cpu.simd import atomic_add, load
 from ramify.runtime.kernels.cpu.team import barrier
 
 _BLOCK = 32  # outputs of o, gate, up and down a thread takes at a time
@@ -165,9 +165,10 @@ def _norm_row(x, x_at, weight, weight_at, size, eps, out, out_at):
 
 @jit
 def _qkv(shape, eps, weights, k_pool, v_pool, rows, q, a, local, taken, layer):
-    """Some rows of one head of q, k or v at a time: product, then `_finish_head`."""
+    """Some rows of one head of q, k or v at a time: product, bias, norm, rope; to q or its slots."""
     num_rows, c, dim = rows.input_ids.size, shape.hidden, shape.head_dim
-    all_heads = shape.num_heads + 2 * shape.num_kv_heads
+    num_heads, num_kv_heads = shape.num_heads, shape.num_kv_heads
+    all_heads = num_heads + 2 * num_kv_heads
     units = all_heads * ((num_rows + ROWS - 1) // ROWS)
     while True:
         unit = atomic_add(taken, layer * PHASES, 1)
@@ -177,48 +178,59 @@ def _qkv(shape, eps, weights, k_pool, v_pool, rows, q, a, local, taken, layer):
         count = min(ROWS, num_rows - start)
         first = (layer * all_heads + head) * dim
         dot_rows(a, start * c, count, weights.qkv, first * c, dim, c, local, 0, dim)
-        for i in range(count):
-            _finish_head(
-                shape, eps, weights, k_pool, v_pool, rows, q, local, i * dim, layer, head, start + i
-            )
+        if weights.qkv_bias.size:
+            _add_bias(local, count, dim, weights.qkv_bias, first)
+        if head < num_heads + num_kv_heads:
+            if weights.q_norm.size:
+                head_norm = weights.q_norm if head < num_heads else weights.k_norm
+                for i in range(count):
+                    _norm_row(local, i * dim, head_norm, layer * dim, dim, eps, local, i * dim)
+            _rope(local, count, dim, weights.cos, weights.sin, rows.positions, start)
+        if head < num_heads:
+            _place_q(local, count, dim, q, num_heads, head, start)
+            continue
+        kv_head = (head - num_heads) % num_kv_heads
+        pool = k_pool if head < num_heads + num_kv_heads else v_pool
+        pool_at = layer * shape.pool_layer_stride + kv_head * dim
+        _place_kv(local, count, dim, pool, pool_at, num_kv_heads * dim, rows.out_loc, start)
 
 
 @jit
-def _finish_head(shape, eps, weights, k_pool, v_pool, rows, q, local, at, layer, head, row):
-    """Bias, norm and rope of one head of one row in local[at:], then to q or to its slot."""
-    dim, num_heads, num_kv_heads = shape.head_dim, shape.num_heads, shape.num_kv_heads
-    if weights.qkv_bias.size:
-        first = (layer * (num_heads + 2 * num_kv_heads) + head) * dim
+def _add_bias(local, count, dim, bias, bias_at):
+    for i in range(count):
         for d in range(dim):
-            put(local, at + d, get(local, at + d) + get(weights.qkv_bias, first + d))
-    if head < num_heads + num_kv_heads:
-        if weights.q_norm.size:
-            head_norm = weights.q_norm if head < num_heads else weights.k_norm
-            _norm_row(local, at, head_norm, layer * dim, dim, eps, local, at)
-        _rope(local, at, dim, weights.cos, weights.sin, rows.positions[row])
-    if head < num_heads:
-        for d in range(dim):
-            put(q, (row * num_heads + head) * dim + d, get(local, at + d))
-        return
-    slot = np.int64(rows.out_loc[row])
-    if slot < 0:
-        return
-    kv_head = (head - num_heads) % num_kv_heads
-    to = layer * shape.pool_layer_stride + (slot * num_kv_heads + kv_head) * dim
-    pool = k_pool if head < num_heads + num_kv_heads else v_pool
-    for d in range(dim):
-        put(pool, to + d, get(local, at + d))
+            put(local, i * dim + d, get(local, i * dim + d) + get(bias, bias_at + d))
 
 
 @jit
-def _rope(head, at, dim, cos, sin, position):
+def _rope(heads, count, dim, cos, sin, positions, start):
+    """Rotate `count` heads, laid end to end, by the positions of the rows from `start` on."""
     half = dim // 2
-    angle = position * half
-    for d in range(half):
-        first, second = get(head, at + d), get(head, at + half + d)
-        c, s = get(cos, angle + d), get(sin, angle + d)
-        put(head, at + d, first * c - second * s)
-        put(head, at + half + d, second * c + first * s)
+    for i in range(count):
+        at, angle = i * dim, load(positions, start + i) * half
+        for d in range(half):
+            first, second = get(heads, at + d), get(heads, at + half + d)
+            c, s = get(cos, angle + d), get(sin, angle + d)
+            put(heads, at + d, first * c - second * s)
+            put(heads, at + half + d, second * c + first * s)
+
+
+@jit
+def _place_q(local, count, dim, q, num_heads, head, start):
+    for i in range(count):
+        to = ((start + i) * num_heads + head) * dim
+        for d in range(dim):
+            put(q, to + d, get(local, i * dim + d))
+
+
+@jit
+def _place_kv(local, count, dim, pool, pool_at, slot_stride, out_loc, start):
+    for i in range(count):
+        slot = np.int64(load(out_loc, start + i))
+        if slot >= 0:
+            to = pool_at + slot * slot_stride
+            for d in range(dim):
+                put(pool, to + d, get(local, i * dim + d))
 
 
 @jit
