@@ -5,7 +5,7 @@ grammars over one lexer share them: the tokens that stay inside the terminal, an
 run past its end, the remainders, merged where they are equal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,63 +17,91 @@ from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
 WIDE = 40  # a state with more live bytes than this is walked by the kernel
+PLAIN_STEPS = 300  # as is one from which a plain walk takes more steps than this
 MAX_STATES = 400_000
 NOTHING = 0  # the state of no terminal: it reads nothing
 
-FEW_NODES = 400  # more trie nodes than this are looked at all at once, by numpy
+FEW_NODES = 400  # more trie nodes than this are looked at all at once, by numpy,
+FEW_BYTES = 40  # if no more bytes than this are asked for
 
 
 class Remainder:
     """What is left of the tokens that pass some trie nodes; made as it is read."""
 
-    __slots__ = ("_next", "_nodes", "_vocabulary")
+    __slots__ = ("_all", "_next", "_nodes", "_vocabulary")
 
     def __init__(self, vocabulary: Vocabulary, nodes: Sequence[int]) -> None:
         self._vocabulary = vocabulary
         self._nodes = nodes
-        self._next: dict[int, tuple[Remainder, list[int]] | None] = {}
+        self._next: dict[int, RemainderStep] = {}
+        self._all = False  # does `_next` hold every byte that may follow?
 
-    def follow(self, byte: int) -> "tuple[Remainder, list[int]] | None":
-        """What is left after one more byte, and the tokens that end with it."""
-        if byte not in self._next:
-            children = self._children(byte)
-            vocabulary = self._vocabulary
-            token_ids = [token_id for child in children for token_id in vocabulary.tokens_at(child)]
-            self._next[byte] = (Remainder(vocabulary, children), token_ids) if children else None
-        return self._next[byte]
+    def steps(self, first: Sequence[int]) -> "Iterator[tuple[int, RemainderStep]]":
+        """(byte, what is left after it) for the bytes that may follow, of those in `first` at least."""
+        if len(self._nodes) <= FEW_NODES or len(first) > FEW_BYTES:
+            if not self._all:
+                self._make_all()
+            following = self._next
+            if len(following) <= len(first):
+                yield from following.items()
+                return
+            for byte in first:
+                if byte in following:
+                    yield byte, following[byte]
+            return
+        for byte in first:
+            step = self._next.get(byte)
+            if step is None:
+                step = self._next[byte] = self._make(self._children(byte))
+            if step.token_ids or step.rest is not None:
+                yield byte, step
 
-    def bytes(self) -> Sequence[int]:
-        """Bytes that may follow."""
-        if len(self._nodes) > FEW_NODES:
-            return range(256)
-        return list({byte for node in self._nodes for byte in self._vocabulary.children(node)})
+    def _make(self, children: list[int]) -> "RemainderStep":
+        vocabulary = self._vocabulary
+        token_ids = [token_id for child in children for token_id in vocabulary.tokens_at(child)]
+        inner = [child for child in children if vocabulary.is_inner(child)]
+        return RemainderStep(token_ids, Remainder(vocabulary, inner) if inner else None)
+
+    def _make_all(self) -> None:
+        below: dict[int, list[int]] = {}
+        for node in self._nodes:
+            for byte, child in self._vocabulary.children(node).items():
+                below.setdefault(byte, []).append(child)
+        self._next = {byte: self._make(children) for byte, children in below.items()}
+        self._all = True
 
     def _children(self, byte: int) -> list[int]:
+        """The children by one byte of many nodes."""
         vocabulary = self._vocabulary
-        if len(self._nodes) <= FEW_NODES:
-            below = (vocabulary.children(node).get(byte) for node in self._nodes)
-            return [child for child in below if child is not None]
         inside = np.zeros(vocabulary.trie.num_nodes, bool)
         inside[list(self._nodes)] = True
         candidates = vocabulary.nodes_by_byte(byte)
         return candidates[inside[vocabulary.parents[candidates]]].tolist()  # type: ignore[no-any-return]
 
 
+class RemainderStep(NamedTuple):
+    """One byte further."""
+
+    token_ids: list[int]  # tokens that end with it
+    rest: Remainder | None  # what is left of the others
+
+
 class Inside(NamedTuple):
     """Tokens from a state on."""
 
-    row: np.ndarray  # [num_words] uint32: tokens that stay inside the terminal
+    row: np.ndarray | None  # [num_words] uint32: tokens that stay inside the terminal
+    token_ids: tuple[int, ...]  # or, where they are few, a list of them
     exits: tuple[tuple[int, Remainder], ...]  # (label, remainders) where the terminal may end
     to_try: tuple[int, ...]  # tokens that only stepping can tell of
-    ends: np.ndarray  # [num] int32: trie nodes where the terminal may end
-    end_labels: np.ndarray  # [num] int32
+    ends: tuple[int, ...]  # trie nodes where the terminal may end
+    labels: tuple[int | None, ...]  # of those
 
 
 class LengthTable(NamedTuple):
     """How many characters tokens add to a text, from one of its states."""
 
     walk: kernels.LengthWalk
-    labels: np.ndarray  # [num_ends] int32
+    ends: list[int]  # walk.ends
     made: dict[tuple[int, int], Inside]  # by (least, most), both no larger than matters
 
 
@@ -86,7 +114,6 @@ class Lexer:
         self._keys: list[tuple[Terminal, Key] | None] = [None]
         self._moves: list[Mapping[int, Key | Elsewhere] | None] = [{}]
         self._next: list[dict[int, int]] = [{}]  # those of the moves that were ever made
-        self._has_table: list[bool | None] = [False]
         self._is_final: list[bool | None] = [True]
         self.labels: list[int | None] = [None]  # of each state: where it ends its terminal
         self._inside: dict[int, Inside] = {}
@@ -119,7 +146,6 @@ class Lexer:
             self._keys.append(pair)
             self._moves.append(None)
             self._next.append({})
-            self._has_table.append(True if terminal.is_common else None)
             self._is_final.append(None)
             self.labels.append(terminal.label(key))
         return state
@@ -147,16 +173,6 @@ class Lexer:
             self._next[state][byte] = target
         return target
 
-    def has_table(self, state: int) -> bool:
-        """Are its tokens taken from `inside`? Else they are few: walk it."""
-        found = self._has_table[state]
-        if found is None:
-            pair = self._keys[state]
-            assert pair is not None
-            wide = pair[0].shadow(pair[1]) is not None or len(self.moves(state)) > WIDE
-            found = self._has_table[state] = wide
-        return found
-
     def is_shadowed(self, state: int) -> bool:
         """Does it read almost what another state does?"""
         pair = self._keys[state]
@@ -176,11 +192,44 @@ class Lexer:
             pair = self._keys[state]
             assert pair is not None
             shadow = pair[0].shadow(pair[1])
-            found = self._walk(state) if shadow is None else self._from_shadow(shadow)
+            if shadow is not None:
+                found = self._from_shadow(shadow)
+            else:
+                found = self._walk_plain(state) or self._walk_wide(state)
             self._inside[state] = found
         return found
 
-    def _walk(self, state: int) -> Inside:
+    def _walk_plain(self, state: int) -> Inside | None:
+        """Step by step; None where that takes long."""
+        if len(self.moves(state)) > WIDE:
+            return None
+        vocabulary = self.vocabulary
+        token_ids: list[int] = []
+        ends: list[int] = []
+        labels: list[int] = []
+        steps = 0
+        todo = [(0, state)]
+        while todo:
+            node, at = todo.pop()
+            children = vocabulary.children(node)
+            moves = self.moves(at)
+            for byte in moves if len(moves) < len(children) else children:
+                child = children.get(byte)
+                target = NOTHING if child is None else self.next(at, byte)
+                if target != NOTHING:
+                    assert child is not None
+                    token_ids += vocabulary.tokens_at(child)
+                    label = self.labels[target]
+                    if label is not None:
+                        ends.append(child)
+                        labels.append(label)
+                    todo.append((child, target))
+                steps += 1
+            if steps > PLAIN_STEPS:
+                return None
+        return self._made(None, token_ids, ends, labels)
+
+    def _walk_wide(self, state: int) -> Inside:
         start = self._dense_of(state)
         vocabulary = self.vocabulary
         while True:
@@ -190,39 +239,53 @@ class Lexer:
             for dense in walk.unknown.tolist():
                 self._fill_dense(dense)
         labels = [self.labels[self._dense_state[dense]] for dense in walk.exit_states.tolist()]
-        return self._made(walk.row, walk.exit_nodes, np.array(labels, np.int32))
+        return self._made(walk.row, (), walk.exit_nodes.tolist(), labels)
 
-    def _made(self, row: np.ndarray, ends: np.ndarray, labels: np.ndarray) -> Inside:
-        skip = self.vocabulary.trie.skip
-        inner = skip[ends] > ends + 1
-        exits = []
-        for label in np.unique(labels[inner]).tolist():
-            nodes = ends[inner & (labels == label)]
-            exits.append((label, self._remainder(tuple(nodes.tolist()))))
-        return Inside(row, tuple(exits), (), ends, labels)
+    def _made(
+        self,
+        row: np.ndarray | None,
+        token_ids: Sequence[int],
+        ends: Sequence[int],
+        labels: Sequence[int | None],
+    ) -> Inside:
+        below: dict[int, list[int]] = {}
+        for node, label in zip(ends, labels, strict=True):
+            assert label is not None
+            if self.vocabulary.is_inner(node):
+                below.setdefault(label, []).append(node)
+        exits = tuple((label, self._remainder(tuple(nodes))) for label, nodes in below.items())
+        return Inside(row, tuple(token_ids), exits, (), tuple(ends), tuple(labels))
 
     def _from_shadow(self, shadow: Shadow) -> Inside:
         """The tokens of a state that reads less than another."""
-        base = self.inside(self._intern(shadow.terminal, shadow.key))
-        trie = self.vocabulary.trie
         if shadow.lengths is not None:
             return self._of_length(shadow)
+        base = self.inside(self._intern(shadow.terminal, shadow.key))
+        trie = self.vocabulary.trie
         if shadow.texts is None:
-            banned = base.ends.tolist()
+            banned = list(base.ends)
         else:
             banned = self._ends_below(shadow.texts, shadow.node)
             if not banned:
                 return base
-        row = base.row.copy()
-        out = np.zeros(len(base.ends), bool)
-        token_ids: list[int] = []
-        for node in banned:
-            first, last = trie.first[node], trie.first[trie.skip[node]]
-            token_ids += trie.token_ids[first:last].tolist()
-            out |= (base.ends >= node) & (base.ends < trie.skip[node])
-        for token_id in token_ids:
-            row[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
-        made = self._made(row, base.ends[~out], base.end_labels[~out])
+        spans = [(node, int(trie.skip[node])) for node in banned]
+        out = {at for at in base.ends for first, end in spans if first <= at < end}
+        kept = [at for at, node in enumerate(base.ends) if node not in out]
+        token_ids = {
+            token_id
+            for first, end in spans
+            for token_id in trie.token_ids[trie.first[first] : trie.first[end]].tolist()
+        }
+        row = None if base.row is None else base.row.copy()
+        if row is not None:
+            for token_id in token_ids:
+                row[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
+        made = self._made(
+            row,
+            [token_id for token_id in base.token_ids if token_id not in token_ids],
+            [base.ends[at] for at in kept],
+            [base.labels[at] for at in kept],
+        )
         return made._replace(to_try=tuple(token_ids)) if shadow.texts is None else made
 
     def _of_length(self, shadow: Shadow) -> Inside:
@@ -238,7 +301,7 @@ class Lexer:
             walk = kernels.length_walk(
                 self.vocabulary.trie, self._dense, *dense, len(self.vocabulary)
             )
-            table = self._lengths[state] = LengthTable(walk, self._inside[state].end_labels, {})
+            table = self._lengths[state] = LengthTable(walk, walk.ends.tolist(), {})
         least, most = shadow.lengths
         longest = table.walk.longest
         key = (min(least, longest + 1), longest if most is None else min(most, longest))
@@ -252,13 +315,10 @@ class Lexer:
         bits = np.zeros(self.vocabulary.num_words * 32, bool)
         bits[: len(walk.chars)] = walk.chars <= most
         row = np.packbits(bits, bitorder="little").view(np.uint32)
-        kept = (walk.end_chars >= least) & (walk.end_chars <= most)
-        ends = walk.ends[kept]
-        trie = self.vocabulary.trie
-        for node in ends.tolist():
-            for token_id in trie.token_ids[trie.first[node] : trie.first[node + 1]].tolist():
-                row[token_id >> 5] |= np.uint32(1 << (token_id & 31))
-        return self._made(row, ends, table.labels[kept])
+        kept = np.flatnonzero((walk.end_chars >= least) & (walk.end_chars <= most)).tolist()
+        ends = [table.ends[at] for at in kept]
+        token_ids = [token_id for node in ends for token_id in self.vocabulary.tokens_at(node)]
+        return self._made(row, token_ids, ends, [0] * len(ends))
 
     def _ends_below(self, texts: Sequence[Mapping[int, int]], start: int) -> list[int]:
         """Vocabulary nodes that spell a text of the trie, from a node of it to a leaf."""

@@ -20,7 +20,6 @@ Place = tuple[int, int]  # (lexer state, frame)
 DEAD = 0  # the machine state with no places
 DONE: Place = (NOTHING, 0)  # the place after the whole grammar
 ALL_BYTES = tuple(range(256))
-NARROW_STEPS = 400  # a plain walk longer than this is left to the lexer's tables
 
 
 class Node(Protocol):
@@ -192,9 +191,15 @@ class Machine:
         out.add((lexed, frame))
 
     def _step(self, state: int, byte: int) -> int:
-        out = set[Place]()
         following = self.lexer.next
-        for lexed, frame in self.places[state]:
+        places = self.places[state]
+        if len(places) == 1:  # the common case, short
+            lexed, frame = places[0]
+            target = following(lexed, byte)
+            if target == NOTHING or self.lexer.labels[target] is None:
+                return DEAD if target == NOTHING else self._intern(((target, frame),))
+        out = set[Place]()
+        for lexed, frame in places:
             target = following(lexed, byte)
             if target != NOTHING:
                 self._arrive(target, frame, out)
@@ -203,27 +208,15 @@ class Machine:
     # -- masks
 
     def _compute_mask(self, state: int) -> np.ndarray:
-        lexer = self.lexer
         rows: list[np.ndarray] = []
         token_ids: list[int] = []
-        narrow: list[Place] = []
         for place in self.places[state]:
             if place == DONE:
-                token_ids += lexer.vocabulary.eos_token_ids
-            elif lexer.has_table(place[0]):
+                token_ids += self.lexer.vocabulary.eos_token_ids
+            else:
                 self._add_place(place, rows, token_ids)
-            else:
-                narrow.append(place)
-        if narrow:
-            part = state if len(narrow) == len(self.places[state]) else self._intern(narrow)
-            walked = self._walk_narrow(part)
-            if walked is not None:
-                token_ids += walked
-            else:
-                for place in narrow:
-                    self._add_place(place, rows, token_ids)
-        mask = lexer.vocabulary.new_row().view(np.uint32)
-        for row in rows:
+        mask = rows[0].copy() if rows else self.lexer.vocabulary.new_row().view(np.uint32)
+        for row in rows[1:]:
             mask |= row
         set_bits(mask, token_ids)
         return mask
@@ -231,7 +224,9 @@ class Machine:
     def _add_place(self, place: Place, rows: list[np.ndarray], token_ids: list[int]) -> None:
         """Tokens from one place: inside its terminal, or past its end."""
         inside = self.lexer.inside(place[0])
-        rows.append(inside.row)
+        if inside.row is not None:
+            rows.append(inside.row)
+        token_ids += inside.token_ids
         for label, remainder in inside.exits:
             out = set[Place]()
             self.resume(place[1], label, out)
@@ -252,37 +247,15 @@ class Machine:
         todo = [(remainder, state)]
         while todo:
             left, at = todo.pop()
-            first = self._first_bytes(at)
-            for byte in left.bytes() if len(first) == 256 else first:
-                following = left.follow(byte)
-                target = self.step(at, byte) if following is not None else DEAD
+            row = self._rows[at]
+            for byte, (tokens, rest) in left.steps(self._first_bytes(at)):
+                target = row.get(byte)
+                if target is None:
+                    target = self.step(at, byte)
                 if target != DEAD:
-                    assert following is not None
-                    token_ids += following[1]
-                    todo.append((following[0], target))
-        return token_ids
-
-    def _walk_narrow(self, state: int) -> list[int] | None:
-        """Tokens from a state by plain steps; None where that takes too many."""
-        vocabulary = self.lexer.vocabulary
-        token_ids: list[int] = []
-        todo = [(0, state)]
-        steps = 0
-        while todo:
-            node, at = todo.pop()
-            children = vocabulary.children(node)
-            first = self._first_bytes(at)
-            for byte in first if len(first) < len(children) else children:
-                child = children.get(byte)
-                target = self.step(at, byte) if child is not None else DEAD
-                if target != DEAD:
-                    assert child is not None
-                    token_ids += vocabulary.tokens_at(child)
-                    if vocabulary.trie.skip[child] > child + 1:
-                        todo.append((child, target))
-                steps += 1
-            if steps > NARROW_STEPS:
-                return None
+                    token_ids += tokens
+                    if rest is not None:
+                        todo.append((rest, target))
         return token_ids
 
 

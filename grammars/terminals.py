@@ -16,7 +16,6 @@ class Terminal:
     """A deterministic byte automaton, made key by key as it is asked."""
 
     start: Key
-    is_common = False  # in many grammars? Then the tokens of its states are worth a table
 
     def transitions(self, key: Key) -> "Mapping[int, Key | Elsewhere]":
         """Next key of each byte that leads on."""

@@ -55,6 +55,7 @@ class Vocabulary:
         )
         self.tables: dict[str, Any] = {}  # made from this vocabulary by others, and as long-lived
         self._children: dict[int, dict[int, int]] = {}
+        self._tokens: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         return len(self.token_bytes)
@@ -82,6 +83,10 @@ class Vocabulary:
             self._children[node] = found
         return found
 
+    def is_inner(self, node: int) -> bool:
+        """Has a trie node children?"""
+        return bool(self.trie.skip[node] > node + 1)
+
     @cached_property
     def parents(self) -> np.ndarray:
         """[num_nodes] int32: the node above each trie node; 0 for the root."""
@@ -105,8 +110,12 @@ class Vocabulary:
 
     def tokens_at(self, node: int) -> list[int]:
         """Tokens whose text ends at this node."""
-        trie = self.trie
-        return trie.token_ids[trie.first[node] : trie.first[node + 1]].tolist()  # type: ignore[no-any-return]
+        found = self._tokens.get(node)
+        if found is None:
+            trie = self.trie
+            first, end = trie.first[node], trie.first[node + 1]
+            found = self._tokens[node] = trie.token_ids[first:end].tolist()
+        return found
 
     def new_row(self) -> np.ndarray:
         """[num_words] int32: a mask with no token allowed."""

@@ -38,10 +38,11 @@ class NameTerminal(Terminal):
 
 
 class NameTrie:
-    """The declared names of an object, each as its bytes in JSON and the closing quote."""
+    """The declared names of an object, each as its bytes in JSON, quotes and all."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.next: list[dict[int, int]] = [{}]
+        self.opened = 0
         self.below: list[int] = [0]  # bit set of the names below each node
         self.name_at: dict[int, int] = {}  # node after the closing quote -> index of the name
         # is each name written in one way only? Else bytes do not tell names apart
@@ -49,7 +50,7 @@ class NameTrie:
         for index, name in enumerate(names):
             node = 0
             self.below[0] |= 1 << index
-            for byte in quote(name)[1:]:
+            for byte in quote(name):
                 following = self.next[node]
                 if byte not in following:
                     following[byte] = len(self.next)
@@ -57,6 +58,7 @@ class NameTrie:
                     self.below.append(0)
                 node = following[byte]
                 self.below[node] |= 1 << index
+            self.opened = self.next[0][0x22]  # the node after the opening quote
             self.name_at[node] = index
 
 
@@ -67,11 +69,10 @@ class DeclaredNames(NameTerminal):
         super().__init__(blanks)
         self._trie = trie
         self._selected = selected
+        self.start = ("in", 0)
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Down the trie, where a selected name is below."""
-        if key == START:
-            return {0x22: ("in", 0)}
         if key[0] == COLON:
             return self.after_quote(key)
         trie = self._trie
@@ -85,8 +86,6 @@ class DeclaredNames(NameTerminal):
 
 class FreeNames(NameTerminal):
     """Any name; the label is 0."""
-
-    is_common = True
 
     def transitions(self, key: Key) -> "dict[int, Key]":
         """The bytes of a JSON string."""
@@ -119,7 +118,7 @@ class OtherNames(NameTerminal):
     def transitions(self, key: Key) -> "dict[int, Key | Elsewhere]":
         """As free names, less the quotes that would close a declared one."""
         if key == START:
-            return {0x22: ("in", ANY_ROOT, 0)}
+            return {0x22: ("in", ANY_ROOT, self._trie.opened)}
         _, spelled, node = key
         out: dict[int, Key | Elsewhere] = {}
         for byte, target in self._free.transitions(("in", spelled)).items():
@@ -133,7 +132,7 @@ class OtherNames(NameTerminal):
     def move(self, key: Key, byte: int) -> "Key | Elsewhere | None":
         """As `transitions`, for one byte."""
         if key == START:
-            return ("in", ANY_ROOT, 0) if byte == 0x22 else None
+            return ("in", ANY_ROOT, self._trie.opened) if byte == 0x22 else None
         _, spelled, node = key
         if spelled is ANY_ROOT and byte == 0x22:
             below = self._trie.next[node].get(byte)
@@ -152,7 +151,7 @@ class OtherNames(NameTerminal):
     def shadow(self, key: Key) -> Shadow | None:
         """A free name, but for the ends that spell a declared name."""
         if key == START:
-            return None
+            return Shadow(self._free, START, self._trie.next, 0)
         return Shadow(self._free, ("in", key[1]), self._trie.next, key[2])
 
 

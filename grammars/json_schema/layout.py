@@ -35,8 +35,6 @@ class Blanks:
 class Punctuation(Terminal):
     """A few bytes with blanks before and after. Key: (part 0..2, state or index within it)."""
 
-    is_common = True
-
     def __init__(self, before: Blanks, text: bytes, after: Blanks) -> None:
         self._before = before
         self._text = text
@@ -66,12 +64,6 @@ class Punctuation(Terminal):
         return 0 if part == 2 and self._after.is_end(state) else None
 
 
-class CommonLiterals(Literals):
-    """Words of JSON itself."""
-
-    is_common = True
-
-
 _NONE, _SPACE = Blanks(b""), Blanks(b" ")
 _MAYBE_SPACE, _ANY = Blanks(None), Blanks(None, newline=True)
 
@@ -96,8 +88,8 @@ def _layout(inside: Blanks, after_comma: Blanks, after_colon: Blanks) -> Layout:
         Punctuation(_NONE, b"[", inside),
         Punctuation(inside, b"}", _NONE),
         Punctuation(inside, b"]", _NONE),
-        CommonLiterals([b"}"]),
-        CommonLiterals([b"]"]),
+        Literals([b"}"]),
+        Literals([b"]"]),
         Punctuation(_NONE, b",", after_comma),
         after_colon,
     )
@@ -109,9 +101,9 @@ LAYOUTS: dict[Whitespace, Layout] = {
     "spaced": _layout(_NONE, _SPACE, _SPACE),
 }
 
-NULL = CommonLiterals([b"null"])
+NULL = Literals([b"null"])
 BOOLEANS = {
-    frozenset((True,)): CommonLiterals([b"true"]),
-    frozenset((False,)): CommonLiterals([b"false"]),
-    frozenset((True, False)): CommonLiterals([b"true", b"false"]),
+    frozenset((True,)): Literals([b"true"]),
+    frozenset((False,)): Literals([b"false"]),
+    frozenset((True, False)): Literals([b"true", b"false"]),
 }

@@ -87,7 +87,6 @@ class Number(Terminal):
     def __init__(self, numbers: NumberSet) -> None:
         self._set = numbers
         self.start: Key = "start"
-        self.is_common = numbers in (NumberSet(), NumberSet(step=Fraction(1)))
         self._exponent = (
             numbers.step is None
             and not numbers.excluded

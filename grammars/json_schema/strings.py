@@ -73,7 +73,6 @@ class Quoted(Terminal):
 
 
 ANY_STRING = Quoted(ANY_TEXT)
-ANY_STRING.is_common = True
 
 
 class Counted:
