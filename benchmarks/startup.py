@@ -2,7 +2,7 @@
 
     ramify bench startup [--runs 5]
 
-Each line is the median of `runs` fresh processes, with the fastest and the slowest. Asserts nothing.
+Each line is the median of `runs` fresh processes, with fastest and slowest. Asserts nothing.
 """
 
 import argparse

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 
 import ramify
@@ -54,9 +53,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fail(verb: str, message: str, code: int) -> int:
     """Print `message` as one paragraph on stderr and return `code`."""
-    for line in f"ramify {verb}: {message}".splitlines():
-        wrapped = textwrap.wrap(
-            line, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-        )
-        print("\n".join(wrapped), file=sys.stderr)
+    print(f"ramify {verb}: {message}", file=sys.stderr)
     return code

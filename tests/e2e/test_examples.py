@@ -1,4 +1,4 @@
-"""Every example prints what the docs show, in process and through a server, and runs on the mock."""
+"""Every example prints what the docs show, in process and by a server, and runs on the mock."""
 
 import os
 import re

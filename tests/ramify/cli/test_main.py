@@ -60,15 +60,6 @@ def test_debug_shows_the_traceback(monkeypatch):
         cli.main(["version"])
 
 
-def test_a_long_message_is_wrapped_and_indented(capsys):
-    assert cli.fail("serve", "word " * 40 + "\nsecond line", 2) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
-    assert all(len(line) <= 100 for line in lines)
-    assert lines[1].startswith("  word")
-    assert lines[3] == "second line"
-
-
 def test_an_unknown_verb_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["fly"])
