@@ -52,7 +52,6 @@ class Request:
     num_cached: int | None = None  # prompt tokens not computed here; None until first admitted
     first_planned: float | None = None
     first_token: float | None = None
-    output_logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     # Book-keeping of the scheduler alone.
     seq: int = 0  # order of acceptance; also its key in the scheduler's queues
