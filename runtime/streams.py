@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from ramify.lang.errors import ErrorInfo, InvalidRequest, Unavailable
 from ramify.runtime.core import TokenDelta, TokenRequest
@@ -44,6 +46,10 @@ class Streams:
     def __init__(self) -> None:
         self._live: dict[str, Stream] = {}
 
+    def is_live(self, rid: str) -> bool:
+        """Whether anything of this request can still arrive."""
+        return rid in self._live
+
     def publish(self, deltas: list[TokenDelta]) -> None:
         """Hand deltas to their callers' loops: one wake-up per loop. Called by the worker."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Stream, TokenDelta]]] = {}
@@ -72,7 +78,7 @@ class Streams:
     async def open(self, worker: Worker, specs: tuple[TokenRequest, ...]) -> AsyncIterator[Stream]:
         """Submit one request's sequences; on leaving, whatever still runs is aborted."""
         rid = specs[0].rid
-        if rid in self._live:
+        if self.is_live(rid):
             raise InvalidRequest(
                 f"rid {rid!r} is in use by a running request: send another, or none",
                 code="duplicate_rid",
@@ -86,17 +92,20 @@ class Streams:
             raise
         try:
             await asyncio.wrap_future(accepted)
-        except BaseException:
-            if accepted.cancelled() or (accepted.done() and accepted.exception() is not None):
-                del self._live[rid]  # the worker never took it
-            else:
-                worker.abort(rid)
+        except BaseException:  # refused, or the caller went away before it was known
+            accepted.add_done_callback(partial(self._abandon, worker, rid))
             raise
         try:
             yield stream
         finally:
             if stream.live:
                 worker.abort(rid)
+
+    def _abandon(self, worker: Worker, rid: str, accepted: "Future[None]") -> None:
+        if accepted.cancelled() or accepted.exception() is not None:
+            del self._live[rid]  # the worker never took it
+        else:
+            worker.abort(rid)
 
 
 def _deliver(batch: list[tuple[Stream, TokenDelta]]) -> None:

@@ -253,6 +253,19 @@ async def test_abort_takes_exact_ids_only(engine):
     assert [await task for task in tasks] == ["abort", "length"]
 
 
+async def test_cancelled_before_it_was_accepted_a_rid_is_free_again(engine):
+    sampling = Sampling(max_tokens=5, ignore_eos=True)
+    request = GenerateRequest(rid="early", prompt=text_prompt("x"), sampling=sampling)
+    for delay in (0, 0, 0, 0.0005, 0.001):
+        task = asyncio.create_task(anext(engine.async_generate(request)))
+        await asyncio.sleep(delay)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        while engine._streams.is_live("early"):
+            await asyncio.sleep(0.001)
+    assert [delta async for delta in engine.async_generate(request)][-1].finish.type == "length"
+
+
 async def test_a_rid_in_use_is_refused(engine):
     sampling = Sampling(max_tokens=300, ignore_eos=True)
     request = GenerateRequest(rid="twice", prompt=text_prompt("x"), sampling=sampling)
