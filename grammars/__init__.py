@@ -13,13 +13,21 @@ from ramify.grammars.compile import compile_grammar
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import DEFAULT_LIMITS, Limits
 from ramify.grammars.matcher import Matcher, TokenGrammar
-from ramify.grammars.spec import AnyJsonSpec, ChoicesSpec, GrammarSpec, JsonSchemaSpec, RegexSpec
+from ramify.grammars.spec import (
+    AnyJsonSpec,
+    ChoicesSpec,
+    EbnfSpec,
+    GrammarSpec,
+    JsonSchemaSpec,
+    RegexSpec,
+)
 from ramify.grammars.vocabulary import Vocabulary
 
 __all__ = [
     "DEFAULT_LIMITS",
     "AnyJsonSpec",
     "ChoicesSpec",
+    "EbnfSpec",
     "GrammarError",
     "GrammarSpec",
     "JsonSchemaSpec",

@@ -3,6 +3,7 @@
 from ramify.grammars import regex_syntax
 from ramify.grammars.automata import CharAutomaton, regex_automaton
 from ramify.grammars.charsets import spelling
+from ramify.grammars.ebnf import gbnf, lark_syntax, rules
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.document import Document
 from ramify.grammars.json_schema.formula import Options
@@ -11,7 +12,14 @@ from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import DEFAULT_LIMITS, Budget, Limits
 from ramify.grammars.machine import Machine, Node, Place
 from ramify.grammars.matcher import TokenGrammar
-from ramify.grammars.spec import AnyJsonSpec, ChoicesSpec, GrammarSpec, JsonSchemaSpec, RegexSpec
+from ramify.grammars.spec import (
+    AnyJsonSpec,
+    ChoicesSpec,
+    EbnfSpec,
+    GrammarSpec,
+    JsonSchemaSpec,
+    RegexSpec,
+)
 from ramify.grammars.terminals import Literals, Terminal, Text
 from ramify.grammars.vocabulary import Vocabulary
 
@@ -64,9 +72,23 @@ def _root(spec: GrammarSpec, budget: Budget) -> Node:
             return TerminalNode(_choices(choices, budget))
         case JsonSchemaSpec():
             return _json_schema(spec, budget)
+        case EbnfSpec():
+            return _ebnf(spec, budget)
         case AnyJsonSpec(object_only, whitespace):
             text = '{"type": "object"}' if object_only else "true"
             return _json_schema(JsonSchemaSpec(text, "any", whitespace), budget)
+
+
+def _ebnf(spec: EbnfSpec, budget: Budget) -> Node:
+    text = spec.grammar
+    if len(text) > budget.limits.spec_bytes:
+        raise GrammarError(
+            "grammar_too_complex", f"grammar longer than {budget.limits.spec_bytes} bytes"
+        )
+    if spec.syntax == "gbnf" or (spec.syntax == "auto" and "::=" in text):
+        return rules.build(gbnf.parse(text), spec.start or "root", budget)
+    parsed, start = lark_syntax.parse(text, budget)
+    return rules.build(parsed, spec.start or start, budget)
 
 
 def _json_schema(spec: JsonSchemaSpec, budget: Budget) -> Node:

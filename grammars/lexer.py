@@ -37,7 +37,7 @@ class Remainder:
         self._all = False  # does `_next` hold every byte that may follow?
 
     def steps(self, first: Sequence[int]) -> "Iterator[tuple[int, RemainderStep]]":
-        """(byte, what is left after it) for the bytes that may follow, of those in `first` at least."""
+        """(byte, what is left after it) for bytes that may follow, at least those in `first`."""
         if len(self._nodes) <= FEW_NODES or len(first) > FEW_BYTES:
             if not self._all:
                 self._make_all()
@@ -131,9 +131,10 @@ class Lexer:
 
     def start(self, terminal: Terminal) -> int:
         """The state before a terminal's first byte."""
-        return self._intern(terminal, terminal.start)
+        return self.state(terminal, terminal.start)
 
-    def _intern(self, terminal: Terminal, key: Key) -> int:
+    def state(self, terminal: Terminal, key: Key) -> int:
+        """The number of a terminal's key."""
         if isinstance(key, Elsewhere):
             terminal, key = key
         pair = (terminal, key)
@@ -169,7 +170,7 @@ class Lexer:
             terminal, key = pair
             moves = self._moves[state]
             to = terminal.move(key, byte) if moves is None else moves.get(byte)
-            target = NOTHING if to is None else self._intern(terminal, to)
+            target = NOTHING if to is None else self.state(terminal, to)
             self._next[state][byte] = target
         return target
 
@@ -191,7 +192,10 @@ class Lexer:
         if found is None:
             pair = self._keys[state]
             assert pair is not None
+            longest = self.vocabulary.longest
             shadow = pair[0].shadow(pair[1])
+            if shadow is not None and (shadow.reach or longest) < longest:
+                shadow = None
             if shadow is not None:
                 found = self._from_shadow(shadow)
             else:
@@ -260,7 +264,7 @@ class Lexer:
         """The tokens of a state that reads less than another."""
         if shadow.lengths is not None:
             return self._of_length(shadow)
-        base = self.inside(self._intern(shadow.terminal, shadow.key))
+        base = self.inside(self.state(shadow.terminal, shadow.key))
         trie = self.vocabulary.trie
         if shadow.texts is None:
             banned = list(base.ends)
@@ -291,7 +295,7 @@ class Lexer:
     def _of_length(self, shadow: Shadow) -> Inside:
         """Of any text: what ends after `least` to `most` characters."""
         assert shadow.lengths is not None
-        state = self._intern(shadow.terminal, shadow.key)
+        state = self.state(shadow.terminal, shadow.key)
         table = self._lengths.get(state)
         if table is None:
             start = self.start(shadow.terminal)

@@ -14,7 +14,7 @@ import numpy as np
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.lexer import NOTHING, Lexer, Remainder
 from ramify.grammars.limits import Limits
-from ramify.grammars.terminals import Terminal
+from ramify.grammars.terminals import Key, Terminal
 
 Place = tuple[int, int]  # (lexer state, frame)
 DEAD = 0  # the machine state with no places
@@ -94,6 +94,10 @@ class Machine:
     def begin(self, terminal: Terminal, frame: int, out: set[Place]) -> None:
         """Add the place before a terminal."""
         self._arrive(self.lexer.start(terminal), frame, out)
+
+    def begin_at(self, terminal: Terminal, key: Key, frame: int, out: set[Place]) -> None:
+        """Add a terminal's place at a key other than its start."""
+        self._arrive(self.lexer.state(terminal, key), frame, out)
 
     def resume(self, frame: int, label: int, out: set[Place]) -> None:
         """Add the places after `frame`'s part ended with `label`."""

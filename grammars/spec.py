@@ -24,9 +24,7 @@ class JsonSchemaSpec:
 
     schema: str  # as JSON text
     order: Literal["schema", "any"] = "schema"  # of members: others last; or any
-    whitespace: Literal["flexible", "compact", "spaced"] = (
-        "flexible"  # bounded; none; ", " and ": "
-    )
+    whitespace: Literal["flexible", "compact", "spaced"] = "flexible"  # bounded; none; json.dumps
     formats: bool = True  # is `format` a constraint?
 
 
@@ -38,4 +36,13 @@ class AnyJsonSpec:
     whitespace: Literal["flexible", "compact", "spaced"] = "flexible"
 
 
-GrammarSpec = RegexSpec | ChoicesSpec | JsonSchemaSpec | AnyJsonSpec
+@dataclass(frozen=True, slots=True)
+class EbnfSpec:
+    """A text of a context-free grammar."""
+
+    grammar: str
+    syntax: Literal["auto", "gbnf", "lark"] = "auto"  # auto: gbnf where there is a "::="
+    start: str | None = None  # the first rule: "root" in gbnf, "start" in lark
+
+
+GrammarSpec = RegexSpec | ChoicesSpec | JsonSchemaSpec | AnyJsonSpec | EbnfSpec

@@ -46,7 +46,7 @@ class Shadow(NamedTuple):
 
     With `texts`: those of the trie below `node` (byte -> node; the leaves) may not be read. With
     `lengths`: it ends after that many characters only, and no more are read. With neither: every
-    token that reaches an end has to be tried.
+    token that reaches an end has to be tried. `reach`: it holds for tokens of that many bytes.
     """
 
     terminal: Terminal
@@ -54,6 +54,7 @@ class Shadow(NamedTuple):
     texts: Sequence[Mapping[int, int]] | None = None
     node: int = 0
     lengths: tuple[int, int | None] | None = None
+    reach: int | None = None
 
 
 class Literals(Terminal):

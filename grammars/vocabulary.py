@@ -49,6 +49,7 @@ class Vocabulary:
             text if text and index not in ends else None
             for index, text in enumerate(self.token_bytes)
         )
+        self.longest = max((len(text) for text in self.text_tokens if text), default=0)  # bytes
         self.num_words = (len(self.token_bytes) + 31) // 32  # int32 words of a mask row
         self.trie = build_trie(
             (text, index) for index, text in enumerate(self.text_tokens) if text is not None

@@ -5,12 +5,20 @@ import json
 
 from adapters import Adapter
 
-from ramify.grammars import JsonSchemaSpec, Matcher, RegexSpec, Vocabulary, compile_grammar
+from ramify.grammars import (
+    EbnfSpec,
+    JsonSchemaSpec,
+    Matcher,
+    RegexSpec,
+    Vocabulary,
+    compile_grammar,
+)
 
 
 class Ramify(Adapter):
     name = "ramify"
     has_regex = True
+    has_ebnf = ("gbnf", "lark")
     order = "any"
 
     def __init__(self, tok):
@@ -26,6 +34,9 @@ class Ramify(Adapter):
 
     def compile_regex(self, pattern):
         return compile_grammar(RegexSpec(pattern), self.vocabulary)
+
+    def compile_ebnf(self, text, dialect, start="root"):
+        return compile_grammar(EbnfSpec(text, dialect), self.vocabulary)
 
     def start(self, grammar):
         return Matcher(grammar)

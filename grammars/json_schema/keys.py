@@ -63,24 +63,32 @@ class NameTrie:
 
 
 class DeclaredNames(NameTerminal):
-    """Those of a trie's names whose bits are set; the label is the name's index."""
+    """Names of a trie; the label is the name's index.
 
-    def __init__(self, trie: NameTrie, selected: int, blanks: Blanks) -> None:
+    Key: ("in", node, bit set of the names below the node that are selected), so that the states
+    inside a name are the same whichever others are selected.
+    """
+
+    def __init__(self, trie: NameTrie, blanks: Blanks) -> None:
         super().__init__(blanks)
         self._trie = trie
-        self._selected = selected
-        self.start = ("in", 0)
+
+    def selecting(self, selected: int) -> Key:
+        """The key before any of the selected names."""
+        return ("in", 0, selected)
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Down the trie, where a selected name is below."""
         if key[0] == COLON:
             return self.after_quote(key)
+        _, at, selected = key
         trie = self._trie
         out: dict[int, Key] = {}
-        for byte, node in trie.next[key[1]].items():
-            if trie.below[node] & self._selected:
+        for byte, node in trie.next[at].items():
+            below = trie.below[node] & selected
+            if below:
                 index = trie.name_at.get(node)
-                out[byte] = ("in", node) if index is None else (COLON, index, 0)
+                out[byte] = ("in", node, below) if index is None else (COLON, index, 0)
         return out
 
 

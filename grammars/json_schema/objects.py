@@ -51,7 +51,7 @@ class ObjectNode:
         self.wanted: Wanted | None = None
         self.usable = 0  # bit set of the names that may be written
         self.trie = NameTrie(names)
-        self._terminals: dict[int, DeclaredNames] = {}
+        self._declared = DeclaredNames(self.trie, layout.after_colon)
         self._captured: dict[frozenset[str], Captured] = {}
         self._tracks = False
 
@@ -167,11 +167,8 @@ class ObjectNode:
     def _names(self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]) -> None:
         selected = self._selected(position)
         if selected:
-            terminal = self._terminals.get(selected)
-            if terminal is None:
-                terminal = DeclaredNames(self.trie, selected, self.layout.after_colon)
-                self._terminals[selected] = terminal
-            machine.begin(terminal, machine.frame(self, position._replace(at="name"), parent), out)
+            frame = machine.frame(self, position._replace(at="name"), parent)
+            machine.begin_at(self._declared, self._declared.selecting(selected), frame, out)
         if self._may_take_other(position):
             seen = len(self.names) if self.order == "schema" else position.seen
             frame = machine.frame(self, position._replace(at="other", seen=seen), parent)

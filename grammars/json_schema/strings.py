@@ -35,14 +35,13 @@ def quote(text: str) -> bytes:
 class Quoted(Terminal):
     """An automaton's texts as JSON strings. Key: OPEN, (its state, node of the spelling), CLOSED."""
 
-    def __init__(self, automaton: CharAutomaton) -> None:
+    def __init__(self, automaton: CharAutomaton, root: SpellingNode | None = None) -> None:
         self.automaton = automaton
-        self.root = (
-            ANY_ROOT
-            if automaton.alphabet is AnyText.alphabet
-            else spelling(automaton.alphabet, json=True)
-        )
+        if automaton.alphabet is AnyText.alphabet:
+            root = ANY_ROOT
+        self.root = root or spelling(automaton.alphabet, json=True)
         self.start: Key = OPEN
+        self._unbounded: Quoted | None = None  # without the bounds of a `Counted`
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Bytes of the characters that can be read here, and the quotes."""
@@ -66,10 +65,21 @@ class Quoted(Terminal):
         return 0 if key == CLOSED else None
 
     def shadow(self, key: Key) -> Shadow | None:
-        """Where only the length is bounded: any string, but for its length."""
-        if not isinstance(key, tuple) or not isinstance(self.automaton, Counted):
+        """Where the length is bounded: the same without the bound, as far as it does not matter."""
+        counted = self.automaton
+        if not isinstance(key, tuple) or not isinstance(counted, Counted):
             return None
-        return self.automaton.shadow(*key)
+        (inner, count), node = key
+        least = max(counted.low - count, 0)
+        if isinstance(counted.inner, AnyText):
+            most = None if counted.high is None else counted.high - count
+            return Shadow(ANY_STRING, (inner, node), lengths=(least, most))
+        reach = None if counted.high is None else counted.high - count - counted.farthest
+        if least or (reach is not None and reach <= 0):
+            return None
+        if self._unbounded is None:
+            self._unbounded = Quoted(counted.inner, self.root)
+        return Shadow(self._unbounded, (inner, node), ({},), reach=reach)
 
 
 ANY_STRING = Quoted(ANY_TEXT)
@@ -85,13 +95,15 @@ class Counted:
 
     def __init__(self, inner: Table | AnyText, low: int, high: int | None, budget: Budget) -> None:
         self.alphabet: Alphabet = inner.alphabet
-        self._inner = inner
+        self.inner = inner
         self.low = low
         self.high = high
         self._finishing: list[frozenset[int]] = []  # [n]: states that finish in exactly n
         self._period = 0  # sets from len - period on repeat for ever; 0: all later are empty
+        self.farthest = 0  # characters to the end, from any state
         if isinstance(inner, Table):
             self._find_finishing(inner, budget)
+            self.farthest = self._farthest(inner)
         self.start: State | None = (inner.start, 0)
         if inner.start is None or not self._is_live(inner.start, 0):
             self.start = None
@@ -105,20 +117,23 @@ class Counted:
             count += 1
         else:
             count = min(count + 1, self.low)
-        target = self._inner.step(inner, cls)
+        target = self.inner.step(inner, cls)
         return (target, count) if target is not None and self._is_live(target, count) else None
 
     def accepts(self, state: State) -> bool:
         """Long enough, and a text of the automaton."""
-        return bool(state[1] >= self.low and self._inner.accepts(state[0]))
+        return bool(state[1] >= self.low and self.inner.accepts(state[0]))
 
-    def shadow(self, state: State, node: SpellingNode) -> Shadow | None:
-        """As `Quoted.shadow`."""
-        if not isinstance(self._inner, AnyText):
-            return None
-        least = max(self.low - state[1], 0)
-        most = None if self.high is None else self.high - state[1]
-        return Shadow(ANY_STRING, (ANY_TEXT.start, node), lengths=(least, most))
+    def _farthest(self, table: Table) -> int:
+        """The most characters that a state is from its end; past any bound if that is not known."""
+        nearest: dict[int, int] = {}
+        for length, states in enumerate(self._finishing):
+            for state in states:
+                nearest.setdefault(state, length)
+        used = {target for row in table.rows for target in row if target is not None}
+        if self.high is not None and not used <= nearest.keys():
+            return self.high + 1
+        return max(nearest.values(), default=0)
 
     def _find_finishing(self, table: Table, budget: Budget) -> None:
         sources: list[set[int]] = [set() for _ in table.rows]
@@ -144,7 +159,7 @@ class Counted:
             self._period = len(self._finishing) - seen[current]
 
     def _is_live(self, inner: Any, count: int) -> bool:
-        if isinstance(self._inner, AnyText):
+        if isinstance(self.inner, AnyText):
             return True
         least = max(self.low - count, 0)
         size, period = len(self._finishing), self._period
