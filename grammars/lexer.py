@@ -268,6 +268,7 @@ class Lexer:
         trie = self.vocabulary.trie
         if shadow.texts is None:
             banned = list(base.ends)
+            banned += [node for text in shadow.near for node in self._along(text)]
         else:
             banned = self._ends_below(shadow.texts, shadow.node)
             if not banned:
@@ -300,7 +301,7 @@ class Lexer:
         if table is None:
             start = self.start(shadow.terminal)
             body = self.next(start, 0x22)
-            self.inside(state)  # fills the dense rows
+            self._walk_wide(state)  # fills the dense rows
             dense = self._dense_of(state), self._dense_of(body)
             walk = kernels.length_walk(
                 self.vocabulary.trie, self._dense, *dense, len(self.vocabulary)
@@ -323,6 +324,17 @@ class Lexer:
         ends = [table.ends[at] for at in kept]
         token_ids = [token_id for node in ends for token_id in self.vocabulary.tokens_at(node)]
         return self._made(row, token_ids, ends, [0] * len(ends))
+
+    def _along(self, text: bytes) -> list[int]:
+        """Vocabulary nodes on the way of a text."""
+        found: list[int] = []
+        node: int | None = 0
+        for byte in text:
+            node = self.vocabulary.children(node or 0).get(byte)
+            if node is None:
+                break
+            found.append(node)
+        return found
 
     def _ends_below(self, texts: Sequence[Mapping[int, int]], start: int) -> list[int]:
         """Vocabulary nodes that spell a text of the trie, from a node of it to a leaf."""

@@ -16,7 +16,7 @@ class Limits:
     regex_nodes: int = 20_000  # NFA states of one regex, bounded repeats written out
     explored_states: int = 10_000  # DFA states where a terminal must be explored whole
     cases: int = 512  # disjuncts of one schema once its combinators are multiplied out
-    configurations: int = 256  # places a machine may be in at once: ambiguity
+    configurations: int = 2048  # places a machine may be in at once: ambiguity
     machine_states: int = 200_000  # interned states of one grammar's machine
     walk_steps: int = 400_000  # trie steps of one mask outside the shared tables
 

@@ -20,7 +20,7 @@ class ChoicesSpec:
 
 @dataclass(frozen=True, slots=True)
 class JsonSchemaSpec:
-    """A JSON text that satisfies a JSON Schema (draft 2020-12, or an older one by its `$schema`)."""
+    """JSON that satisfies a JSON Schema (draft 2020-12, or an older one by its `$schema`)."""
 
     schema: str  # as JSON text
     order: Literal["schema", "any"] = "schema"  # of members: others last; or any

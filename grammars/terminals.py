@@ -47,6 +47,7 @@ class Shadow(NamedTuple):
     With `texts`: those of the trie below `node` (byte -> node; the leaves) may not be read. With
     `lengths`: it ends after that many characters only, and no more are read. With neither: every
     token that reaches an end has to be tried. `reach`: it holds for tokens of that many bytes.
+    `near`: nor can anything be said of tokens that these texts, or what is below them, begin with.
     """
 
     terminal: Terminal
@@ -55,6 +56,7 @@ class Shadow(NamedTuple):
     node: int = 0
     lengths: tuple[int, int | None] | None = None
     reach: int | None = None
+    near: tuple[bytes, ...] = ()
 
 
 class Literals(Terminal):

@@ -117,6 +117,7 @@ def booleans(conjunction: Conjunction) -> frozenset[bool]:
 def numbers(conjunction: Conjunction) -> tuple[NumberSet, frozenset[Fraction] | None]:
     """The numbers of a case: a set, and the only members of it that are allowed, if listed."""
     steps: list[Fraction] = []
+    plain = False
     no_steps, excluded = set[Fraction](), set[Fraction]()
     listed: frozenset[Fraction] | None = None
     lows: list[tuple[Fraction, bool]] = []
@@ -127,8 +128,9 @@ def numbers(conjunction: Conjunction) -> tuple[NumberSet, frozenset[Fraction] | 
                 lows.append((bound, is_open))
             case facts.AtMost(bound, is_open):
                 highs.append((-bound, is_open))
-            case facts.Multiple(step, True):
+            case facts.Multiple(step, True, is_plain):
                 steps.append(step)
+                plain = plain or is_plain
             case facts.Multiple(step, False):
                 no_steps.add(step)
             case facts.Numbers(values, True):
@@ -147,6 +149,7 @@ def numbers(conjunction: Conjunction) -> tuple[NumberSet, frozenset[Fraction] | 
         common,
         no_step,
         frozenset(excluded),
+        plain,
     )
     return made, listed
 

@@ -107,7 +107,7 @@ class Document:
             if pointer.count("/") > 2 * self._limits.spec_depth:
                 raise GrammarError(
                     "grammar_too_complex",
-                    f"JSON Schema {pointer[:80]}...: nested more than {self._limits.spec_depth} deep",
+                    f"JSON Schema {pointer[:80]}...: more than {self._limits.spec_depth} deep",
                     pointer=pointer,
                 )
             base = self._base(value, base)

@@ -86,10 +86,11 @@ class AtMost:
 
 @dataclass(frozen=True, slots=True)
 class Multiple:
-    """A multiple of the step; or not one."""
+    """A multiple of the step; or not one. `plain`: and written without a fraction."""
 
     step: Fraction
     holds: bool = True
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +286,7 @@ def negate(formula: Formula) -> Formula:
             return AtMost(bound, not is_open)
         case AtMost(bound, is_open):
             return AtLeast(bound, not is_open)
-        case Multiple(step, holds):
+        case Multiple(step, holds):  # what is not a plain integer may still not be `1.0`
             return Multiple(step, not holds)
         case Numbers(values, holds):
             return Numbers(values, not holds)

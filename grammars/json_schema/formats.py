@@ -16,7 +16,7 @@ _FRACTION = r"(?:\.[0-9]{1,9})?"
 
 
 def _leap_seconds() -> str:
-    """hh:mm:60 with an offset, where that is 23:59:60 in UTC: one option per half hour of offset."""
+    """hh:mm:60 with an offset, where that is 23:59:60 in UTC: by half hours of offset."""
     options = [rf"23:59:60{_FRACTION}(?:[Zz]|[+-]00:00)"]
     for minutes in range(30, 24 * 60, 30):
         offset = f"{minutes // 60:02}:{minutes % 60:02}"

@@ -475,7 +475,8 @@ def _own_facts(schema: Schema, kind: str, options: Options) -> list[Formula] | N
         if kind not in allowed:
             if kind != "number" or "integer" not in allowed:
                 return None
-            out.append(facts.Multiple(Fraction(1)))
+            # to draft 4, 1.0 is no integer
+            out.append(facts.Multiple(Fraction(1), plain=schema.document.draft <= 4))
     if "const" in value:
         found = constant(value["const"], kind)
         if found == FALSE:

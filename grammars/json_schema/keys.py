@@ -8,7 +8,7 @@ from ramify.grammars.charsets import SpellingNode, spelling
 from ramify.grammars.json_schema.layout import LAYOUTS, Blanks, Whitespace
 from ramify.grammars.json_schema.strings import ANY_ROOT, quote
 from ramify.grammars.limits import Budget
-from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal, text_transitions
+from ramify.grammars.terminals import Elsewhere, Key, Literals, Shadow, Terminal, text_transitions
 
 START = "start"
 COLON = "colon"  # keys (COLON, label, 0 before the colon, 1 + state of the blanks after it)
@@ -287,4 +287,7 @@ class Captured(Terminal):
 
     def shadow(self, key: Key) -> Shadow | None:
         """The inner state; every token that reaches an end is tried."""
-        return Shadow(key[0], key[1])
+        if isinstance(key[0], Literals):
+            return None
+        near = tuple(text[len(key[2]) :] for text in self._seen_bytes if text.startswith(key[2]))
+        return Shadow(key[0], key[1], near=near)

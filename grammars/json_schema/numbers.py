@@ -30,6 +30,7 @@ class NumberSet:
     step: Fraction | None = None
     no_steps: frozenset[Fraction] = frozenset()  # and no multiple of these
     excluded: frozenset[Fraction] = frozenset()
+    plain: bool = False  # integers are not written with `.0`
 
     def contains(self, value: Fraction) -> bool:
         """Is the number in the set?"""
@@ -53,7 +54,7 @@ class NumberSet:
     def meets(
         self, low: Fraction, high: Fraction, *, high_open: bool, low_open: bool = False
     ) -> bool:
-        """Is a number of the set in this interval? `no_steps` is taken as a set of few multiples."""
+        """Is a number of the set in this interval?"""
         if self.low is not None and self.low >= low:
             low, low_open = self.low, self.low_open or (low_open and self.low == low)
         if self.high is not None and self.high <= high:
@@ -225,7 +226,7 @@ class Number(Terminal):
 
     def _point(self, out: dict[int, Key], key: Any) -> None:
         if self._set.is_integral:
-            if self.label(key) is not None:
+            if self.label(key) is not None and not self._set.plain:
                 out[0x2E] = ("zero", False)
             return
         if key[0] == "free":

@@ -33,7 +33,7 @@ def quote(text: str) -> bytes:
 
 
 class Quoted(Terminal):
-    """An automaton's texts as JSON strings. Key: OPEN, (its state, node of the spelling), CLOSED."""
+    """An automaton's texts as JSON strings. Key: OPEN, (its state, spelling node), CLOSED."""
 
     def __init__(self, automaton: CharAutomaton, root: SpellingNode | None = None) -> None:
         self.automaton = automaton

@@ -64,9 +64,11 @@ def string_list(texts: frozenset[str]) -> Literals:
 
 
 @lru_cache(maxsize=4096)
-def number_list(values: frozenset[Fraction]) -> Literals:
-    """An enum of numbers: each as written shortest, and integers also with `.0`."""
-    return Literals(sorted({text.encode() for value in values for text in _spellings(value)}))
+def number_list(values: frozenset[Fraction], plain: bool) -> Literals:
+    """An enum of numbers: each as written shortest, and integers (unless `plain`) with `.0` too."""
+    texts = {text for value in values for text in _spellings(value)}
+    kept = [text.encode() for text in texts if not plain or text.lstrip("-").isdigit()]
+    return Literals(sorted(kept))
 
 
 def _spellings(value: Fraction) -> set[str]:
@@ -228,7 +230,7 @@ class Builder:
         if listed is not None:
             listed = frozenset(value for value in listed if allowed.contains(value))
             if listed:
-                node.terminals.append(number_list(listed))
+                node.terminals.append(number_list(listed, allowed.plain))
         elif number(allowed).transitions("start"):
             node.terminals.append(number(allowed))
 
