@@ -3,7 +3,7 @@
 Invariant: from every key that `transitions` names an accepting key can be reached.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ramify.grammars.automata import CharAutomaton, State
@@ -64,9 +64,10 @@ class Literals(Terminal):
 
     def __init__(self, literals: Iterable[bytes], *, labelled: bool = False) -> None:
         self.start: Key = 0
+        self.texts = tuple(literals)
         self._next: list[dict[int, int]] = [{}]
         self._label: dict[int, int] = {}
-        for index, literal in enumerate(literals):
+        for index, literal in enumerate(self.texts):
             node = 0
             for byte in literal:
                 following = self._next[node]
@@ -76,11 +77,6 @@ class Literals(Terminal):
                 node = following[byte]
             self._label.setdefault(node, index if labelled else 0)
 
-    @property
-    def size(self) -> int:
-        """How many strings."""
-        return len(self._label)
-
     def transitions(self, key: Key) -> dict[int, Key]:
         """Down the trie."""
         return self._next[key]
@@ -88,6 +84,55 @@ class Literals(Terminal):
     def label(self, key: Key) -> int | None:
         """The string that ends here."""
         return self._label.get(key)
+
+
+class TextTrie:
+    """Byte strings as a trie that knows which of them are below each node."""
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self.next: list[dict[int, int]] = [{}]
+        self.below: list[int] = [(1 << len(texts)) - 1]  # bit set of the texts below each node
+        self.text_at: dict[int, int] = {}  # node -> index of the text that ends there
+        for index, text in enumerate(texts):
+            node = 0
+            for byte in text:
+                following = self.next[node]
+                if byte not in following:
+                    following[byte] = len(self.next)
+                    self.next.append({})
+                    self.below.append(0)
+                node = following[byte]
+                self.below[node] |= 1 << index
+            self.text_at[node] = index
+
+    def moves(self, node: int, selected: int) -> Iterator[tuple[int, int, int]]:
+        """(byte, node, selected texts below it) of the children with any."""
+        for byte, child in self.next[node].items():
+            below = self.below[child] & selected
+            if below:
+                yield byte, child, below
+
+
+class SelectedTexts(Terminal):
+    """Texts of a trie; the label is the text's index. Key: (node, bit set of selected texts).
+
+    No text may begin another one.
+    """
+
+    def __init__(self, trie: TextTrie) -> None:
+        self._trie = trie
+
+    def selecting(self, selected: int) -> Key:
+        """The key before any of the selected texts."""
+        return (0, selected)
+
+    def transitions(self, key: Key) -> dict[int, Key]:
+        """Down the trie, where a selected text is below."""
+        return {byte: (node, below) for byte, node, below in self._trie.moves(*key)}
+
+    def label(self, key: Key) -> int | None:
+        """The text that ends here."""
+        return self._trie.text_at.get(key[0])
 
 
 class Text(Terminal):

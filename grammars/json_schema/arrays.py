@@ -5,7 +5,7 @@ from typing import NamedTuple
 from ramify.grammars.json_schema.keys import Captured
 from ramify.grammars.json_schema.layout import Layout
 from ramify.grammars.machine import Machine, Node, Place
-from ramify.grammars.terminals import Terminal
+from ramify.grammars.terminals import SelectedTexts, Terminal, TextTrie
 
 
 class ItemPlace(NamedTuple):
@@ -15,6 +15,7 @@ class ItemPlace(NamedTuple):
     num: int  # items so far, as far as it still matters
     counts: tuple[int, ...] = ()  # of each counter, as far as it still matters
     seen: frozenset[str] = frozenset()  # texts of the items so far, where they have to differ
+    taken: int = 0  # bit set of the choices so far, where items are of a few
 
 
 class Counter(NamedTuple):
@@ -51,6 +52,8 @@ class ArrayNode:
         self.counters = counters
         self.layout = layout
         self.unique: list[Terminal] | None = None  # terminals of an item, where items must differ
+        self.choices: list[bytes] | None = None  # all texts of an item, where they are few
+        self._chooser: SelectedTexts | None = None
         self.num_unique: int | None = None  # how many different items there are
         self._captured: dict[tuple[Terminal, frozenset[str]], Captured] = {}
         self._finishable: set[tuple[int, tuple[int, ...]]] | None = None
@@ -174,14 +177,18 @@ class ArrayNode:
                 frame = machine.frame(self, ItemPlace("item", index, counts), parent)
                 way.value.enter(machine, frame, out)
             else:
-                self._unseen_item(
-                    machine, ItemPlace("unique", index, counts, position.seen), parent, out
-                )
+                self._unseen_item(machine, position._replace(at="unique", num=index), parent, out)
 
     def _unseen_item(
         self, machine: Machine, place: ItemPlace, parent: int, out: set[Place]
     ) -> None:
         assert self.unique is not None
+        if self.choices is not None:
+            if self._chooser is None:
+                self._chooser = SelectedTexts(TextTrie(self.choices))
+            left = self._chooser.selecting((1 << len(self.choices)) - 1 & ~place.taken)
+            machine.begin_at(self._chooser, left, machine.frame(self, place, parent), out)
+            return
         for number, terminal in enumerate(self.unique):
             captured = self._capture(terminal, place.seen)
             if not captured.is_live:
@@ -199,6 +206,10 @@ class ArrayNode:
         self, machine: Machine, position: ItemPlace, parent: int, label: int, out: set[Place]
     ) -> None:
         assert self.unique is not None
+        if self.choices is not None:
+            chosen = ItemPlace("item", position.num, taken=position.taken | 1 << label)
+            self.resume(machine, chosen, parent, 0, out)
+            return
         captured = self._capture(self.unique[position.counts[0]], position.seen)
         text, _ = captured.texts[label]
         after = ItemPlace("item", position.num, (), position.seen | {text})

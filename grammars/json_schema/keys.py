@@ -8,7 +8,14 @@ from ramify.grammars.charsets import SpellingNode, spelling
 from ramify.grammars.json_schema.layout import LAYOUTS, Blanks, Whitespace
 from ramify.grammars.json_schema.strings import ANY_ROOT, quote
 from ramify.grammars.limits import Budget
-from ramify.grammars.terminals import Elsewhere, Key, Literals, Shadow, Terminal, text_transitions
+from ramify.grammars.terminals import (
+    Elsewhere,
+    Key,
+    Shadow,
+    Terminal,
+    TextTrie,
+    text_transitions,
+)
 
 START = "start"
 COLON = "colon"  # keys (COLON, label, 0 before the colon, 1 + state of the blanks after it)
@@ -37,29 +44,14 @@ class NameTerminal(Terminal):
         return int(key[1])
 
 
-class NameTrie:
+class NameTrie(TextTrie):
     """The declared names of an object, each as its bytes in JSON, quotes and all."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.next: list[dict[int, int]] = [{}]
-        self.opened = 0
-        self.below: list[int] = [0]  # bit set of the names below each node
-        self.name_at: dict[int, int] = {}  # node after the closing quote -> index of the name
+        super().__init__([quote(name) for name in names])
+        self.opened = self.next[0].get(0x22, 0)  # the node after the opening quote
         # is each name written in one way only? Else bytes do not tell names apart
         self.is_plain = not any("/" in name or any(char < " " for char in name) for name in names)
-        for index, name in enumerate(names):
-            node = 0
-            self.below[0] |= 1 << index
-            for byte in quote(name):
-                following = self.next[node]
-                if byte not in following:
-                    following[byte] = len(self.next)
-                    self.next.append({})
-                    self.below.append(0)
-                node = following[byte]
-                self.below[node] |= 1 << index
-            self.opened = self.next[0][0x22]  # the node after the opening quote
-            self.name_at[node] = index
 
 
 class DeclaredNames(NameTerminal):
@@ -81,14 +73,10 @@ class DeclaredNames(NameTerminal):
         """Down the trie, where a selected name is below."""
         if key[0] == COLON:
             return self.after_quote(key)
-        _, at, selected = key
-        trie = self._trie
         out: dict[int, Key] = {}
-        for byte, node in trie.next[at].items():
-            below = trie.below[node] & selected
-            if below:
-                index = trie.name_at.get(node)
-                out[byte] = ("in", node, below) if index is None else (COLON, index, 0)
+        for byte, node, below in self._trie.moves(key[1], key[2]):
+            index = self._trie.text_at.get(node)
+            out[byte] = ("in", node, below) if index is None else (COLON, index, 0)
         return out
 
 
@@ -287,7 +275,5 @@ class Captured(Terminal):
 
     def shadow(self, key: Key) -> Shadow | None:
         """The inner state; every token that reaches an end is tried."""
-        if isinstance(key[0], Literals):
-            return None
         near = tuple(text[len(key[2]) :] for text in self._seen_bytes if text.startswith(key[2]))
         return Shadow(key[0], key[1], near=near)

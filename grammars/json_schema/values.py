@@ -365,6 +365,10 @@ class Builder:
             for conjunction in cases(formula, self._budget, where.pointer):
                 listed = self._unique_terminals(kind, conjunction, terminals, where)
                 count = None if listed is None or count is None else count + listed
+        if all(isinstance(terminal, Literals) for terminal in terminals):
+            node.choices = [
+                text for each in terminals if isinstance(each, Literals) for text in each.texts
+            ]
         node.unique = terminals
         node.num_unique = count
 
@@ -398,7 +402,7 @@ class Builder:
         if found is None:
             return 0
         out.append(found)
-        return found.size if isinstance(found, Literals) else None
+        return len(found.texts) if isinstance(found, Literals) else None
 
     # -- objects
 
