@@ -43,6 +43,11 @@ class LlamaModel:
         """Of weights, activations and the KV pool."""
         return self.weights.embed.dtype
 
+    @property
+    def has_own_threads(self) -> bool:
+        """Whether the forward pass runs on threads of its own instead of torch's."""
+        return self._cpu is not None
+
     def forward(self, batch: Batch, kv_pool: KVPool) -> torch.Tensor:
         """Run the batch, writing its K and V: [num_logits, hidden_size], the rows of logit_rows."""
         if self._cpu is not None:
