@@ -92,9 +92,10 @@ class Inside(NamedTuple):
     row: np.ndarray | None  # [num_words] uint32: tokens that stay inside the terminal
     token_ids: tuple[int, ...]  # or, where they are few, a list of them
     exits: tuple[tuple[int, Remainder], ...]  # (label, remainders) where the terminal may end
-    to_try: tuple[int, ...]  # tokens that only stepping can tell of
     ends: tuple[int, ...]  # trie nodes where the terminal may end
     labels: tuple[int | None, ...]  # of those
+    to_try: tuple[int, ...] = ()  # tokens that only stepping can tell of
+    is_exact: bool = True  # else tokens past an end are not all allowed: step them too
 
 
 class LengthTable(NamedTuple):
@@ -197,7 +198,7 @@ class Lexer:
             if shadow is not None and (shadow.reach or longest) < longest:
                 shadow = None
             if shadow is not None:
-                found = self._from_shadow(shadow)
+                found = self._from_shadow(state, shadow)
             else:
                 found = self._walk_plain(state) or self._walk_wide(state)
             self._inside[state] = found
@@ -258,40 +259,51 @@ class Lexer:
             if self.vocabulary.is_inner(node):
                 below.setdefault(label, []).append(node)
         exits = tuple((label, self._remainder(tuple(nodes))) for label, nodes in below.items())
-        return Inside(row, tuple(token_ids), exits, (), tuple(ends), tuple(labels))
+        return Inside(row, tuple(token_ids), exits, tuple(ends), tuple(labels))
 
-    def _from_shadow(self, shadow: Shadow) -> Inside:
+    def _from_shadow(self, state: int, shadow: Shadow) -> Inside:
         """The tokens of a state that reads less than another."""
         if shadow.lengths is not None:
             return self._of_length(shadow)
         base = self.inside(self.state(shadow.terminal, shadow.key))
-        trie = self.vocabulary.trie
         if shadow.texts is None:
-            banned = list(base.ends)
-            banned += [node for text in shadow.near for node in self._along(text)]
-        else:
-            banned = self._ends_below(shadow.texts, shadow.node)
-            if not banned:
-                return base
+            return self._captured(state, shadow, base)
+        trie = self.vocabulary.trie
+        banned = self._ends_below(shadow.texts, shadow.node)
+        if not banned:
+            return base
         spans = [(node, int(trie.skip[node])) for node in banned]
         out = {at for at in base.ends for first, end in spans if first <= at < end}
         kept = [at for at, node in enumerate(base.ends) if node not in out]
-        token_ids = {
-            token_id
-            for first, end in spans
-            for token_id in trie.token_ids[trie.first[first] : trie.first[end]].tolist()
-        }
-        row = None if base.row is None else base.row.copy()
-        if row is not None:
-            for token_id in token_ids:
-                row[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
-        made = self._made(
-            row,
+        token_ids = {token_id for node in banned for token_id in self._tokens_below(node)}
+        return self._made(
+            _without(base.row, token_ids),
             [token_id for token_id in base.token_ids if token_id not in token_ids],
             [base.ends[at] for at in kept],
             [base.labels[at] for at in kept],
         )
-        return made._replace(to_try=tuple(token_ids)) if shadow.texts is None else made
+
+    def _captured(self, state: int, shadow: Shadow, base: Inside) -> Inside:
+        """As the base; but tokens near a seen text, and those past an end, have to be tried."""
+        pair = self._keys[state]
+        assert pair is not None
+        near = set[int]()
+        for text in shadow.near:
+            nodes = self._along(text)
+            near.update(token for node in nodes for token in self.vocabulary.tokens_at(node))
+            if len(nodes) == len(text):
+                near.update(self._tokens_below(nodes[-1] if nodes else 0))
+        return base._replace(
+            row=_without(base.row, near),
+            token_ids=tuple(token_id for token_id in base.token_ids if token_id not in near),
+            exits=tuple((pair[0].unknown_label(label), rest) for label, rest in base.exits),
+            to_try=tuple(near),
+            is_exact=False,
+        )
+
+    def _tokens_below(self, node: int) -> list[int]:
+        trie = self.vocabulary.trie
+        return trie.token_ids[trie.first[node] : trie.first[trie.skip[node]]].tolist()  # type: ignore[no-any-return]
 
     def _of_length(self, shadow: Shadow) -> Inside:
         """Of any text: what ends after `least` to `most` characters."""
@@ -384,3 +396,12 @@ class Lexer:
         if found is None:
             found = self._remainders[nodes] = Remainder(self.vocabulary, nodes)
         return found
+
+
+def _without(row: np.ndarray | None, token_ids: "set[int]") -> np.ndarray | None:
+    if row is None or not token_ids:
+        return row
+    out = row.copy()
+    for token_id in token_ids:
+        out[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
+    return out

@@ -6,7 +6,7 @@ share. A machine state is an interned set of places. Invariant: from every place
 can be reached, so some token is allowed until the grammar is complete (every byte being a token).
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -234,10 +234,16 @@ class Machine:
         for label, remainder in inside.exits:
             out = set[Place]()
             self.resume(place[1], label, out)
-            token_ids += self._past_end(remainder, self._intern(out))
-        if inside.to_try:
-            alone = self._intern((place,))
-            token_ids += [token for token in inside.to_try if self.step_token(alone, token) != DEAD]
+            past_end = self._past_end(remainder, self._intern(out))
+            token_ids += past_end if inside.is_exact else self._tried(place, past_end)
+        token_ids += self._tried(place, inside.to_try)
+
+    def _tried(self, place: Place, token_ids: Sequence[int]) -> list[int]:
+        """Those of the tokens that are allowed at a place."""
+        if not token_ids:
+            return []
+        alone = self._intern((place,))
+        return [token_id for token_id in token_ids if self.step_token(alone, token_id) != DEAD]
 
     def _past_end(self, remainder: Remainder, state: int) -> list[int]:
         key = (id(remainder), state)  # the lexer keeps remainders for good

@@ -29,6 +29,10 @@ class Terminal:
         """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
         raise NotImplementedError
 
+    def unknown_label(self, label: int) -> int:
+        """The label of an end where it is not known which text was read."""
+        return label
+
     def shadow(self, key: Key) -> "Shadow | None":
         """A state of another terminal that reads almost the same, to take the tokens from."""
         return None
@@ -45,9 +49,9 @@ class Shadow(NamedTuple):
     """What a state reads is what `terminal` reads at `key`, but for texts that end the terminal.
 
     With `texts`: those of the trie below `node` (byte -> node; the leaves) may not be read. With
-    `lengths`: it ends after that many characters only, and no more are read. With neither: every
-    token that reaches an end has to be tried. `reach`: it holds for tokens of that many bytes.
-    `near`: nor can anything be said of tokens that these texts, or what is below them, begin with.
+    `lengths`: it ends after that many characters only, and no more are read. With neither: the
+    texts of `near` were read before and may not be read again. `reach`: the shadow is true for
+    tokens of that many bytes.
     """
 
     terminal: Terminal

@@ -212,5 +212,7 @@ class ArrayNode:
             return
         captured = self._capture(self.unique[position.counts[0]], position.seen)
         text, _ = captured.texts[label]
-        after = ItemPlace("item", position.num, (), position.seen | {text})
+        after = ItemPlace(
+            "item", position.num, (), position.seen | ({text} if text is not None else set())
+        )
         self.resume(machine, after, parent, 0, out)

@@ -195,16 +195,16 @@ class ClassifiedNames(NameTerminal):
 class Captured(Terminal):
     """Another terminal's texts, less those seen before; the label tells which text was read.
 
-    `texts[label]` is (the text, the inner label). For names the text is the name, complete at its
-    closing quote; else it is all the bytes. Key: (terminal, its key, bytes of the text so far).
+    `texts[label]` is (the text, None if not known, and the inner label). For names the text is the
+    name, complete at its closing quote; else it is all the bytes. Key: (terminal, its key, bytes of the text so far).
     """
 
     def __init__(self, inner: Terminal, seen: Iterable[str], *, is_name: bool) -> None:
         self._seen = frozenset(seen)
         self._seen_bytes = [quote(name) if is_name else name.encode() for name in self._seen]
         self._is_name = is_name
-        self.texts: list[tuple[str, int]] = []
-        self._labels: dict[tuple[str, int], int] = {}
+        self.texts: list[tuple[str | None, int]] = []
+        self._labels: dict[tuple[str | None, int], int] = {}
         self.start: Key = (inner, inner.start, b"")
 
     @property
@@ -267,13 +267,20 @@ class Captured(Terminal):
         text = str(json.loads(read)) if self._is_name else read.decode()
         if text in self._seen:
             return None
-        pair = (text, found)
+        return self._numbered(text, found)
+
+    def unknown_label(self, label: int) -> int:
+        """Of no text."""
+        return self._numbered(None, label)
+
+    def _numbered(self, text: str | None, label: int) -> int:
+        pair = (text, label)
         if pair not in self._labels:
             self._labels[pair] = len(self.texts)
             self.texts.append(pair)
         return self._labels[pair]
 
     def shadow(self, key: Key) -> Shadow | None:
-        """The inner state; every token that reaches an end is tried."""
+        """The inner state, but for what leads to texts that were seen only."""
         near = tuple(text[len(key[2]) :] for text in self._seen_bytes if text.startswith(key[2]))
         return Shadow(key[0], key[1], near=near)

@@ -190,7 +190,7 @@ class ObjectNode:
         after = position._replace(at="value", num=self._counted(position.num))
         if self._tracks:
             name, label = self._captured[position.others].texts[label]
-            after = after._replace(others=position.others | {name})
+            after = after._replace(others=position.others | ({name} if name is not None else set()))
         if self._room(position):
             self.other_values[label].enter(machine, machine.frame(self, after, parent), out)
         if self.wanted is not None and not position.met and label in self.wanted.values:
