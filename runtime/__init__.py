@@ -1,0 +1,1 @@
+"""The runtime: serves tokens. README.md is its map."""
