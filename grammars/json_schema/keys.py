@@ -195,8 +195,8 @@ class ClassifiedNames(NameTerminal):
 class Captured(Terminal):
     """Another terminal's texts, less those seen before; the label tells which text was read.
 
-    `texts[label]` is (the text, None if not known, and the inner label). For names the text is the
-    name, complete at its closing quote; else it is all the bytes. Key: (terminal, its key, bytes of the text so far).
+    `texts[label]` is (the text, None if not known, and the inner label). For names the text is
+    the name, complete at its closing quote; else it is all the bytes.
     """
 
     def __init__(self, inner: Terminal, seen: Iterable[str], *, is_name: bool) -> None:

@@ -8,7 +8,7 @@ inside: so most prefixes share their keys.
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ramify.grammars.terminals import Key, Terminal
@@ -95,6 +95,11 @@ class Number(Terminal):
             and numbers.high in (None, 0)
             and numbers.low in (None, 0)
         )
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Is there no number in the set, within the digits?"""
+        return not self.transitions(self.start)
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Digits, sign, point and exponent that can lead to a number of the set."""

@@ -127,7 +127,7 @@ class Builder:
         if node.value == NOTHING:
             return
         pointer = _pointer(node.value)
-        for kind in TYPES:
+        for kind in _possible_types(node.value):
             formula = self._formulas.of_value(node.value, kind)
             if formula == facts.FALSE:
                 continue
@@ -231,7 +231,7 @@ class Builder:
             listed = frozenset(value for value in listed if allowed.contains(value))
             if listed:
                 node.terminals.append(number_list(listed, allowed.plain))
-        elif number(allowed).transitions("start"):
+        elif not number(allowed).is_empty:
             node.terminals.append(number(allowed))
 
     def _add_string(self, node: ValueNode, conjunction: Conjunction, pointer: str) -> None:
@@ -395,7 +395,7 @@ class Builder:
             terminal = number(allowed)
             if not allowed.is_integral:
                 where.refuse("uniqueItems", "numbers with a fraction; use integers or strings")
-            if terminal.transitions("start"):
+            if not terminal.is_empty:
                 out.append(plain_integer(allowed))
             return _num_integers(allowed)
         found = self._string(conjunction)
@@ -653,6 +653,21 @@ def _num_integers(allowed: NumberSet) -> int | None:
     if allowed.low is None or allowed.high is None or allowed.step is None:
         return None
     return int((allowed.high - allowed.low) // allowed.step) + 1
+
+
+def _possible_types(value: Value) -> tuple[str, ...]:
+    """Types that the value's own `type` keywords leave; most places name one."""
+    kinds: tuple[str, ...] = TYPES
+    for item in value:
+        if isinstance(item, Literal) and item.holds and isinstance(item.schema.value, dict):
+            if "$ref" in item.schema.value:  # beside which draft 7 ignores the rest
+                continue
+            named = item.schema.value.get("type")
+            if isinstance(named, str) and named in TYPES:
+                kinds = tuple(kind for kind in kinds if kind == named)
+            elif named == "integer":
+                kinds = tuple(kind for kind in kinds if kind == "number")
+    return kinds
 
 
 def _pointer(value: Value) -> str:
