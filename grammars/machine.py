@@ -20,6 +20,7 @@ Place = tuple[int, int]  # (lexer state, frame)
 DEAD = 0  # the machine state with no places
 DONE: Place = (NOTHING, 0)  # the place after the whole grammar
 ALL_BYTES = tuple(range(256))
+MAX_FORCED = 256
 
 
 class Node(Protocol):
@@ -135,6 +136,17 @@ class Machine:
             if state == DEAD:
                 break
         return state
+
+    def forced_text(self, state: int) -> bytes:
+        """Bytes of which each is the only one allowed; at most MAX_FORCED."""
+        out = bytearray()
+        while len(out) < MAX_FORCED and not self.is_complete(state):
+            first = self._first_bytes(state)
+            if len(first) != 1:
+                break
+            out += bytes(first)
+            state = self.step(state, first[0])
+        return bytes(out)
 
     def is_complete(self, state: int) -> bool:
         """May the text end here?"""

@@ -93,6 +93,10 @@ class Matcher:
         self._state = target
         return True
 
+    def forced_text(self) -> bytes:
+        """Bytes that must come next, as far as there is no choice; the text is not moved on."""
+        return b"" if self._state == _FINISHED else self._machine.forced_text(self._state)
+
     def rollback(self, count: int) -> None:
         """Undo the last `count` accepted tokens or texts."""
         if not 0 <= count <= len(self._history):

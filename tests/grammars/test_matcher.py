@@ -1,9 +1,10 @@
+import json
 import random
 
 import numpy as np
 import pytest
 
-from ramify.grammars import Matcher, RegexSpec, compile_grammar
+from ramify.grammars import JsonSchemaSpec, Matcher, RegexSpec, compile_grammar
 from tests.grammars.vocabularies import allowed, byte_vocabulary
 
 VOCABULARY = byte_vocabulary(b"12", b"-", b"1-")
@@ -57,6 +58,25 @@ def test_rollback_undoes(matcher):
     assert allowed(matcher) == masks[0]
     with pytest.raises(ValueError, match="rollback"):
         matcher.rollback(1)
+
+
+def test_forced_text_is_what_leaves_no_choice():
+    wanted = {
+        "type": "object",
+        "properties": {"name": {"enum": ["one", "only"]}},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    schema = JsonSchemaSpec(json.dumps(wanted), whitespace="compact")
+    matcher = Matcher(compile_grammar(schema, VOCABULARY))
+    assert matcher.forced_text() == b'{"name":"on'
+    assert matcher.accept_text(matcher.forced_text())
+    assert matcher.forced_text() == b""
+    assert matcher.accept_text(b"e")
+    assert matcher.forced_text() == b'"}'
+    assert matcher.accept_text(b'"}')
+    assert matcher.is_complete
+    assert matcher.forced_text() == b""
 
 
 def test_a_clone_goes_its_own_way(matcher):
