@@ -115,7 +115,9 @@ def _load(config: EngineConfig, files: ModelFiles, context_length: int) -> Llama
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device='cuda': torch sees no CUDA device here; use auto or cpu")
     dtype = torch.bfloat16 if config.dtype == "auto" else getattr(torch, config.dtype)
-    return load_model(files.config, iterate_weights(files), dtype, device, context_length)
+    return load_model(
+        files.config, iterate_weights(files), dtype, device, context_length, config.num_threads
+    )
 
 
 def _make_kv_pool(config: EngineConfig, model: LlamaModel, context_length: int) -> KVPool:

@@ -17,8 +17,8 @@ from ramify.runtime.kernels.cpu.llama_step import (
     local_size,
     step,
 )
-from ramify.runtime.kernels.cpu.simd import GATHER_AHEAD
 from ramify.runtime.kernels.cpu.team import ThreadTeam
+from ramify.runtime.kernels.cpu.tiles import GATHER_AHEAD
 from ramify.runtime.models.config import ModelConfig
 from ramify.runtime.models.weights import ModelWeights
 

@@ -3,6 +3,7 @@
 T tokens in the batch, H query heads, K key-value heads, D head size, C hidden size.
 """
 
+import os
 from collections.abc import Iterable
 
 import torch
@@ -113,16 +114,23 @@ def load_model(
     """Build the model from a checkpoint's (name, tensor) pairs; `LoadError` if they do not fit.
 
     `num_positions` is the longest sequence to be served; None = all the model knows. `num_threads`
-    are the CPU threads of a forward pass; None = what torch uses.
+    are the threads of a forward pass on the CPU; None = the cores this process may use.
     """
     loaded = load_weights(config, weights, dtype, torch.device(device))
     return LlamaModel(
         config,
         loaded,
         num_positions or config.max_position_embeddings,
-        num_threads or torch.get_num_threads(),
+        num_threads or _num_cores(),
     )
 
 
 def _row(stacked: torch.Tensor | None, layer: int) -> torch.Tensor | None:
     return None if stacked is None else stacked[layer]
+
+
+def _num_cores() -> int:
+    # torch's own count is no help: an engine that ran before in this process set it to 1.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

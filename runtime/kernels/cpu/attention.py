@@ -11,7 +11,7 @@ import numpy as np
 
 from ramify.runtime.kernels.cpu.jit import jit
 from ramify.runtime.kernels.cpu.numeric import exp32, get, put
-from ramify.runtime.kernels.cpu.simd import make_gather_tile, make_weighted_sum
+from ramify.runtime.kernels.cpu.tiles import make_gather_tile, make_weighted_sum
 
 SPLIT = 256  # positions per unit
 _ROWS_AT_ONCE = 4  # most query heads a tile takes

@@ -1,4 +1,4 @@
-"""How CPU kernels are compiled: without the GIL, kept on disk, recompiled when any source changed."""
+"""How CPU kernels are compiled: without the GIL, kept on disk, anew when any source changed."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -7,9 +7,10 @@ the multipliers fed from the caches. The sum of each output is made in the same 
 import numpy as np
 import torch
 
+from ramify.runtime.kernels.cpu.intrinsics import atomic_add
 from ramify.runtime.kernels.cpu.jit import jit, kernel
-from ramify.runtime.kernels.cpu.simd import atomic_add, make_tile
 from ramify.runtime.kernels.cpu.team import ThreadTeam, barrier
+from ramify.runtime.kernels.cpu.tiles import make_tile
 
 ROWS = 128  # rows of x a thread takes at a time: they fit the second-level cache
 _COLUMNS = 64  # outputs it takes with them
@@ -32,8 +33,8 @@ def linear_ref(x_MK: torch.Tensor, w_NK: torch.Tensor) -> torch.Tensor:
 def dot_rows(x, x_at, num_x, w, w_at, num_w, k, out, out_at, out_stride):
     """out[m, n] for num_x rows of x and num_w rows of w, both k long and contiguous.
 
-    Rows of x are taken 8 at a time and stay in the nearest cache while w passes by; the caller keeps
-    num_w * k small enough for w to stay in the next one.
+    Rows of x are taken 8 at a time and stay in the nearest cache while w passes by; the caller
+    keeps num_w * k small enough for w to stay in the next one.
     """
     m = 0
     while m < num_x:

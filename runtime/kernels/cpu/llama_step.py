@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ramify.runtime.kernels.cpu.attention import SPLIT, attend_split, merge_splits
+from ramify.runtime.kernels.cpu.intrinsics import atomic_add, load
 from ramify.runtime.kernels.cpu.jit import jit, kernel
 from ramify.runtime.kernels.cpu.linear import ROWS, dot_rows
 from ramify.runtime.kernels.cpu.numeric import exp32, get, put
-from ramify.runtime.kernels.cpu.simd import atomic_add, load
 from ramify.runtime.kernels.cpu.team import barrier
 
 _BLOCK = 32  # outputs of o, gate, up and down a thread takes at a time
@@ -165,7 +165,7 @@ def _norm_row(x, x_at, weight, weight_at, size, eps, out, out_at):
 
 @jit
 def _qkv(shape, eps, weights, k_pool, v_pool, rows, q, a, local, taken, layer):
-    """Some rows of one head of q, k or v at a time: product, bias, norm, rope; to q or its slots."""
+    """Some rows of one head of q, k or v: product, bias, norm, rope; to q or its slots."""
     num_rows, c, dim = rows.input_ids.size, shape.hidden, shape.head_dim
     num_heads, num_kv_heads = shape.num_heads, shape.num_kv_heads
     all_heads = num_heads + 2 * num_kv_heads

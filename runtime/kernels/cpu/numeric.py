@@ -4,8 +4,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from ramify.runtime.kernels.cpu.intrinsics import bits_float, float_bits, load, store
 from ramify.runtime.kernels.cpu.jit import jit
-from ramify.runtime.kernels.cpu.simd import bits_float, float_bits, load, store
 
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
@@ -26,7 +26,7 @@ _BIAS = np.int32(127)
 
 @jit
 def exp32(x):
-    """exp of a float32, to 2 ulp; written so that loops over it become vector code."""
+    """exp of a float32, to 4 units in the last place; written so that loops over it become vector code."""
     if x < _EXP_MIN:
         x = _EXP_MIN
     if x > _EXP_MAX:

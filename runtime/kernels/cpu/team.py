@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ramify.runtime.kernels.cpu.intrinsics import atomic_add, atomic_load, sched_yield
 from ramify.runtime.kernels.cpu.jit import jit
-from ramify.runtime.kernels.cpu.simd import atomic_add, atomic_load, sched_yield
 
 _SPINS = 4096  # looks at the barrier before offering the core to somebody else
 

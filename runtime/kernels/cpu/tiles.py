@@ -1,4 +1,4 @@
-"""Vector code that numba cannot write by itself: dot-product tiles, bit casts, atomics.
+"""Vector code that numba cannot write by itself: tiles of dot products, weighted sums of rows.
 
 A tile computes M x N dot products of length K at once: out[m, n] = sum_k x[m, k] * w[n, k]. Each of
 the M * N sums has one accumulator of 16 lanes that steps through k in order, and all accumulators
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
-from llvmlite import ir
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -28,7 +28,7 @@ _VEC = ir.VectorType(_F32, LANES)
 _VEC_I32 = ir.VectorType(_I32, LANES)
 
 
-class _BFloat16x32(ir.Type):
+class _BFloat16x32(ir.Type):  # type: ignore[misc]
     """<32 x bfloat>, which llvmlite has no class for."""
 
     def _to_string(self) -> str:
@@ -64,12 +64,14 @@ def make_tile(num_x: int, num_w: int, prefetch: int = 0) -> Callable[..., None]:
         )  # fmt: skip
 
         def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            x_rows = _row_pointers(context, builder, sig.args[0], *args[0:3], num_x)
-            w_rows = _row_pointers(context, builder, sig.args[3], *args[3:6], num_w)
+            x_rows = _row_pointers(context, builder, sig.args[0], args[0], args[1], args[2], num_x)
+            w_rows = _row_pointers(context, builder, sig.args[3], args[3], args[4], args[5], num_w)
             step = _DotStep(builder, is_bf16=sig.args[0].dtype == types.uint16)
             sums = _dot(builder, step, x_rows, w_rows, args[6], prefetch)
             folded = _fold(builder, sums)
-            out_rows = _row_pointers(context, builder, sig.args[7], *args[7:10], num_x)
+            out_rows = _row_pointers(
+                context, builder, sig.args[7], args[7], args[8], args[9], num_x
+            )
             for m, row in enumerate(out_rows):
                 for n in range(num_w):
                     lane = ir.Constant(_I32, m * num_w + n)
@@ -86,10 +88,10 @@ def make_tile(num_x: int, num_w: int, prefetch: int = 0) -> Callable[..., None]:
 def make_gather_tile(num_x: int, num_w: int) -> Callable[..., None]:
     """A tile whose w rows are picked by slot.
 
-    tile(x, x_at, x_stride, w, w_at, w_stride, slots, slots_at, k, also, out, out_at, out_stride): row
-    n of w starts at w_at + slots[slots_at + n] * w_stride. Rows GATHER_AHEAD entries further are
-    prefetched, so `slots` (int32) must be readable that far, and so are this tile's rows of `also`,
-    an array laid out like w that is read next.
+    tile(x, x_at, x_stride, w, w_at, w_stride, slots, slots_at, k, also, out, out_at, out_stride).
+    Row n of w starts at w_at + slots[slots_at + n] * w_stride. Rows GATHER_AHEAD entries further
+    are prefetched, so `slots` (int32) must be readable that far, and so are this tile's rows of
+    `also`, an array laid out like w that is read next.
     """
 
     @intrinsic
@@ -103,7 +105,7 @@ def make_gather_tile(num_x: int, num_w: int) -> Callable[..., None]:
         )  # fmt: skip
 
         def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            x_rows = _row_pointers(context, builder, sig.args[0], *args[0:3], num_x)
+            x_rows = _row_pointers(context, builder, sig.args[0], args[0], args[1], args[2], num_x)
             base, also_base = (
                 builder.gep(make_array(sig.args[i])(context, builder, args[i]).data, [args[4]])
                 for i in (3, 9)
@@ -118,7 +120,9 @@ def make_gather_tile(num_x: int, num_w: int) -> Callable[..., None]:
                         _prefetch(builder, row, line)
             step = _DotStep(builder, is_bf16=sig.args[0].dtype == types.uint16)
             folded = _fold(builder, _dot(builder, step, x_rows, w_rows, args[8], 0))
-            out_rows = _row_pointers(context, builder, sig.args[10], *args[10:13], num_x)
+            out_rows = _row_pointers(
+                context, builder, sig.args[10], args[10], args[11], args[12], num_x
+            )
             for m, row in enumerate(out_rows):
                 for n in range(num_w):
                     value = builder.extract_element(folded, ir.Constant(_I32, m * num_w + n))
@@ -150,7 +154,7 @@ def make_weighted_sum(num_p: int, num_vectors: int) -> Callable[..., None]:
         )  # fmt: skip
 
         def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            p_rows = _row_pointers(context, builder, sig.args[0], *args[0:3], num_p)
+            p_rows = _row_pointers(context, builder, sig.args[0], args[0], args[1], args[2], num_p)
             base = make_array(sig.args[4])(context, builder, args[4]).data
             base = builder.gep(base, [args[5]])
             slot_data = make_array(sig.args[7])(context, builder, args[7]).data
@@ -176,7 +180,9 @@ def make_weighted_sum(num_p: int, num_vectors: int) -> Callable[..., None]:
                         cell = cells[m][j]
                         total = step.multiply_add(builder.load(cell), weight, value)
                         builder.store(total, cell)
-            out_rows = _row_pointers(context, builder, sig.args[10], *args[10:13], num_p)
+            out_rows = _row_pointers(
+                context, builder, sig.args[10], args[10], args[11], args[12], num_p
+            )
             for m, row in enumerate(out_rows):
                 for j, at in enumerate(offsets):
                     step.store(builder.load(cells[m][j]), builder.gep(row, [at]), mask)
@@ -202,7 +208,7 @@ def _splat(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 class _DotStep:
-    """How one step of a dot product is loaded and multiplied for a dtype on this machine."""
+    """How one step of a dot product is loaded and multiplied, by dtype and machine."""
 
     def __init__(self, builder: ir.IRBuilder, *, is_bf16: bool, can_pair: bool = True) -> None:
         self.builder = builder
@@ -284,8 +290,14 @@ class _DotStep:
         return self.builder.call(function, operands)
 
 
-def _row_pointers(  # type: ignore[no-untyped-def]
-    context, builder: ir.IRBuilder, array_type, array, start, stride, count: int
+def _row_pointers(
+    context: Any,
+    builder: ir.IRBuilder,
+    array_type: Any,
+    array: Any,
+    start: ir.Value,
+    stride: ir.Value,
+    count: int,
 ) -> list[ir.Value]:
     data = make_array(array_type)(context, builder, array).data
     rows = [builder.gep(data, [start])]
@@ -368,75 +380,3 @@ def _fold(builder: ir.IRBuilder, sums: list[ir.Value]) -> ir.Value:
 
 def _shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: list[int]) -> ir.Value:
     return builder.shuffle_vector(a, b, ir.Constant(_VEC_I32, lanes))
-
-
-@intrinsic
-def float_bits(typing_context: Any, value: Any):  # type: ignore[no-untyped-def]
-    """The bits of a float32 as int32."""
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return builder.bitcast(args[0], _I32)
-
-    return types.int32(types.float32), codegen
-
-
-@intrinsic
-def bits_float(typing_context: Any, value: Any):  # type: ignore[no-untyped-def]
-    """The float32 with these int32 bits."""
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return builder.bitcast(args[0], _F32)
-
-    return types.float32(types.int32), codegen
-
-
-@intrinsic
-def load(typing_context: Any, array: Any, index: Any):  # type: ignore[no-untyped-def]
-    """array[index] of a flat array, index >= 0.
-
-    numba's own indexing counts negative indices from the end, and that test keeps LLVM from turning
-    a loop into vector code.
-    """
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        data = make_array(sig.args[0])(context, builder, args[0]).data
-        return builder.load(builder.gep(data, [args[1]]))
-
-    return array.dtype(array, types.intp), codegen
-
-
-@intrinsic
-def store(typing_context: Any, array: Any, index: Any, value: Any):  # type: ignore[no-untyped-def]
-    """array[index] = value of a flat array, index >= 0; see `load`."""
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        data = make_array(sig.args[0])(context, builder, args[0]).data
-        builder.store(args[2], builder.gep(data, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, array.dtype), codegen
-
-
-@intrinsic
-def atomic_add(typing_context: Any, array: Any, index: Any, value: Any):  # type: ignore[no-untyped-def]
-    """array[index] += value for an int64 array, seen by all threads; the old value."""
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        data = make_array(sig.args[0])(context, builder, args[0]).data
-        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), args[2], "seq_cst")
-
-    return types.int64(array, types.intp, types.int64), codegen
-
-
-@intrinsic
-def atomic_load(typing_context: Any, array: Any, index: Any):  # type: ignore[no-untyped-def]
-    """array[index] of an int64 array as the other threads left it."""
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        data = make_array(sig.args[0])(context, builder, args[0]).data
-        return builder.load_atomic(builder.gep(data, [args[1]]), "seq_cst", 8)
-
-    return types.int64(array, types.intp), codegen
-
-
-sched_yield = types.ExternalFunction("sched_yield", types.int32())
