@@ -28,7 +28,7 @@ bench: $(VENV)/.stamp-demo
 	$(BIN)/ramify bench cpu
 
 docs: $(VENV)/.stamp-docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 dist: $(VENV)/.stamp-dev
 	$(BIN)/python -m build --outdir dist .
