@@ -29,6 +29,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     type: str  # name of the exception class
     code: str  # stable, snake case: "context_length_exceeded"
     param: str | None = None  # path of the field at fault: "messages[3].content"
+    pointer: str | None = None  # JSON pointer into that field, a schema: "/properties/a/not"
+    offset: int | None = None  # character of that field, a regex or grammar, from 0
 
 
 class RamifyError(Exception):
@@ -37,16 +39,31 @@ class RamifyError(Exception):
     status: int = 500  # HTTP status on the server
     code: str = "internal_error"  # default code of the class
 
-    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        pointer: str | None = None,
+        offset: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
         self.param = param
+        self.pointer = pointer
+        self.offset = offset
 
     def info(self) -> ErrorInfo:
         """This error as it travels between processes."""
         return ErrorInfo(
-            message=self.message, type=type(self).__name__, code=self.code, param=self.param
+            message=self.message,
+            type=type(self).__name__,
+            code=self.code,
+            param=self.param,
+            pointer=self.pointer,
+            offset=self.offset,
         )
 
 
@@ -159,4 +176,6 @@ _CLASSES: dict[str, type[RamifyError]] = {
 def error_from_info(info: ErrorInfo) -> RamifyError:
     """The exception that `info` describes; an unknown type becomes an `EngineError`."""
     cls = _CLASSES.get(info.type, EngineError)
-    return cls(info.message, code=info.code, param=info.param)
+    return cls(
+        info.message, code=info.code, param=info.param, pointer=info.pointer, offset=info.offset
+    )

@@ -1,13 +1,18 @@
 """Constrained decoding at the front: a request's constraint becomes a compiled grammar.
 
-Compiling runs on a small pool, never on the caller's event loop, once per distinct spec however
-many requests ask for it; the most recently used grammars are kept.
+Compiling runs on a small pool, never on the caller's event loop nor on the worker's thread, once
+per distinct spec however many requests ask for it. What came of it is kept, a refusal too, and the
+least recently used goes first when the bytes of all of them pass the limit.
 """
 
 import asyncio
 import threading
+import time
+from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from ramify.grammars.compile import compile_grammar
 from ramify.grammars.errors import GrammarError
@@ -16,60 +21,127 @@ from ramify.grammars.spec import ChoicesSpec, GrammarSpec, JsonSchemaSpec, Regex
 from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.errors import InvalidRequest, NotSupported
 from ramify.lang.protocol import CONSTRAINTS, Sampling
+from ramify.runtime.core import COMPILE_BUCKETS_S, GrammarStats
 from ramify.runtime.tokenizer.tokenizer import Tokenizer
 
-MAX_GRAMMARS = 256
+MAX_BYTES = 64 << 20  # of all grammars kept
+GRAMMAR_BYTES = 48 << 10  # of a small grammar that has been used: measured, 42 KiB
+BYTES_PER_CHAR = 4  # of the spec's text: the text itself, and what is built of it
 NUM_THREADS = 2
 
 
-class GrammarCache:
-    """Grammars of one tokenizer's vocabulary, by spec. Used from any event loop."""
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A spec's grammar, or its refusal, once the future is done."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    future: "Future[TokenGrammar]"
+    num_bytes: int
+
+
+class GrammarCache:
+    """Grammars of one vocabulary, by spec. Safe to use from several event loops."""
+
+    def __init__(
+        self, make_vocabulary: Callable[[], Vocabulary], max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._make_vocabulary = make_vocabulary
+        self._vocabulary: Vocabulary | None = None  # made for the first grammar
+        self._vocabulary_lock = threading.Lock()
+        self._max_bytes = max_bytes
         self._pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="ramify-grammar")
-        self._lock = threading.Lock()
-        self._vocabulary: Vocabulary | None = None  # made for the first grammar: 0.2 s
-        self._grammars: OrderedDict[GrammarSpec, Future[TokenGrammar]] = OrderedDict()
+        self._lock = threading.Lock()  # of everything below
+        self._entries: OrderedDict[GrammarSpec, _Entry] = OrderedDict()
+        self._num_bytes = 0
+        self._num_hits = 0
+        self._num_refused = 0
+        self._seconds = 0.0
+        self._buckets = [0] * (len(COMPILE_BUCKETS_S) + 1)
 
     async def grammar_of(self, sampling: Sampling) -> TokenGrammar | None:
         """The grammar that `sampling` asks for; `InvalidRequest` if it cannot be compiled."""
         spec = grammar_spec(sampling)
         if spec is None:
             return None
-        name = next(name for name in CONSTRAINTS if getattr(sampling, name) is not None)
-        future = self._grammars.get(spec)
-        if future is None:
-            future = self._grammars[spec] = self._pool.submit(self._compile, spec)
-            while len(self._grammars) > MAX_GRAMMARS:
-                self._grammars.popitem(last=False)
-        self._grammars.move_to_end(spec)
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
+            return await asyncio.shield(asyncio.wrap_future(self._future(spec)))
         except GrammarError as error:
-            where = error.pointer if error.pointer is not None else error.offset
-            at = "" if where is None else f" (at {where!r})"
-            raise InvalidRequest(
-                f"{name}: {error.message}{at}", code=error.code, param=name
-            ) from error
+            name = next(name for name in CONSTRAINTS if getattr(sampling, name) is not None)
+            raise refusal(error, name) from error
+
+    def stats(self) -> GrammarStats:
+        """Gauges of this moment and counters since start."""
+        with self._lock:
+            return GrammarStats(
+                num_cached=len(self._entries),
+                cached_bytes=self._num_bytes,
+                num_hits=self._num_hits,
+                num_compiled=sum(self._buckets),
+                num_refused=self._num_refused,
+                compile_s=self._seconds,
+                compile_buckets=tuple(self._buckets),
+            )
 
     def close(self) -> None:
         """Stop the pool."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _compile(self, spec: GrammarSpec) -> TokenGrammar:
+    def _future(self, spec: GrammarSpec) -> "Future[TokenGrammar]":
         with self._lock:
+            entry = self._entries.get(spec)
+            if entry is not None:
+                self._num_hits += 1
+                self._entries.move_to_end(spec)
+                return entry.future
+            num_bytes = GRAMMAR_BYTES + BYTES_PER_CHAR * _num_chars(spec)
+            entry = _Entry(self._pool.submit(self._compile, spec), num_bytes)
+            self._entries[spec] = entry
+            self._num_bytes += num_bytes
+            while self._num_bytes > self._max_bytes and len(self._entries) > 1:
+                _, oldest = self._entries.popitem(last=False)
+                self._num_bytes -= oldest.num_bytes
+            return entry.future
+
+    def _compile(self, spec: GrammarSpec) -> TokenGrammar:
+        with self._vocabulary_lock:
             if self._vocabulary is None:
                 self._vocabulary = self._make_vocabulary()
-        return compile_grammar(spec, self._vocabulary)
+        started = time.perf_counter()
+        try:
+            grammar = compile_grammar(spec, self._vocabulary)
+        except GrammarError:
+            self._count(time.perf_counter() - started, is_refused=True)
+            raise
+        self._count(time.perf_counter() - started, is_refused=False)
+        return grammar
 
-    def _make_vocabulary(self) -> Vocabulary:
-        tokenizer = self._tokenizer
-        pieces: list[bytes | None] = list(tokenizer.token_bytes[: tokenizer.vocab_size])
-        pieces += [None] * (tokenizer.vocab_size - len(pieces))
-        for token_id in tokenizer.special_ids:
+    def _count(self, seconds: float, *, is_refused: bool) -> None:
+        with self._lock:
+            self._seconds += seconds
+            self._num_refused += is_refused
+            self._buckets[bisect_left(COMPILE_BUCKETS_S, seconds)] += 1
+
+
+def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
+    """A tokenizer's tokens as grammars see them; special tokens have no text."""
+    pieces: list[bytes | None] = list(tokenizer.token_bytes[: tokenizer.vocab_size])
+    pieces += [None] * (tokenizer.vocab_size - len(pieces))
+    for token_id in tokenizer.special_ids:
+        if token_id < len(pieces):
             pieces[token_id] = None
-        return Vocabulary(pieces, tokenizer.eos_token_ids)
+    return Vocabulary(pieces, tokenizer.eos_token_ids)
+
+
+def refusal(error: GrammarError, name: str) -> InvalidRequest:
+    """What the caller is told of a spec, given as `name`, that cannot be served."""
+    where = error.pointer if error.pointer is not None else error.offset
+    at = "" if where is None else f" (at {where!r})"
+    return InvalidRequest(
+        f"{name}: {error.message}{at}",
+        code=error.code,
+        param=name,
+        pointer=error.pointer,
+        offset=error.offset,
+    )
 
 
 def grammar_spec(sampling: Sampling) -> GrammarSpec | None:
@@ -95,3 +167,14 @@ def grammar_spec(sampling: Sampling) -> GrammarSpec | None:
             param="min_tokens",
         )
     return spec
+
+
+def _num_chars(spec: GrammarSpec) -> int:
+    match spec:
+        case RegexSpec(pattern):
+            return len(pattern)
+        case ChoicesSpec(choices):
+            return sum(map(len, choices)) + 16 * len(choices)
+        case JsonSchemaSpec(schema):
+            return len(schema)
+    return 0

@@ -129,6 +129,22 @@ class TokenDelta(msgspec.Struct, frozen=True):
     decode_s: float = 0.0
 
 
+# Upper bounds of the histogram of compile times, in seconds.
+COMPILE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class GrammarStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Constrained decoding at the front: gauges of this moment and counters since start."""
+
+    num_cached: int = 0  # grammars and refusals kept
+    cached_bytes: int = 0  # estimate of what they take
+    num_hits: int = 0  # requests that found theirs compiled, or being compiled
+    num_compiled: int = 0  # refused ones included
+    num_refused: int = 0
+    compile_s: float = 0.0  # seconds of all compiles
+    compile_buckets: tuple[int, ...] = ()  # compiles up to each of COMPILE_BUCKETS_S, and above
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Gauges of this moment and counters since start. Token counts unless the name says else."""
 
@@ -148,3 +164,5 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_finished: int = 0  # sequences that ended by stop or length
     num_aborted: int = 0  # sequences
     num_failed: int = 0  # sequences that ended in an error
+    num_forced: int = 0  # tokens that a grammar forced, appended without a step of their own
+    grammars: GrammarStats = GrammarStats()

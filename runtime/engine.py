@@ -32,7 +32,7 @@ from ramify.lang.protocol import (
 )
 from ramify.runtime.answer import Answer, collect
 from ramify.runtime.config import EngineConfig
-from ramify.runtime.constraint import GrammarCache
+from ramify.runtime.constraint import GrammarCache, vocabulary_of
 from ramify.runtime.core import EngineStats, TokenRequest
 from ramify.runtime.executor.sampler import check_token_ids
 from ramify.runtime.loop_thread import LoopThread
@@ -65,7 +65,7 @@ class Engine:
         self._worker = parts.worker
         self._tokenizer = parts.tokenizer
         self._info = parts.info
-        self._grammars = GrammarCache(parts.tokenizer)
+        self._grammars = GrammarCache(lambda: vocabulary_of(parts.tokenizer))
         self._seeds = itertools.count(self.config.random_seed)
         self._loop = LoopThread()
 
@@ -196,7 +196,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Gauges of this moment and counters since start."""
-        return self._worker.stats()
+        return msgspec.structs.replace(self._worker.stats(), grammars=self._grammars.stats())
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` as the start of a prompt."""

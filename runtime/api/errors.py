@@ -48,12 +48,16 @@ def status_of(error: RamifyError) -> int:
 
 def error_json(info: ErrorInfo) -> bytes:
     """The body of an error reply, also the payload of an error event in a stream."""
-    body = {
+    body: dict[str, str | int | None] = {
         "message": _clipped(info.message),
         "type": info.type,
         "param": None if info.param is None else info.param[:200],
         "code": info.code,
     }
+    if info.pointer is not None:
+        body["pointer"] = info.pointer[:200]
+    if info.offset is not None:
+        body["offset"] = info.offset
     return msgspec.json.encode({"error": body})
 
 

@@ -6,11 +6,16 @@ No metric carries text or a per-request label. Every application has its own reg
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ramify.runtime.core import EngineStats
+from ramify.runtime.core import COMPILE_BUCKETS_S, EngineStats, GrammarStats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -25,6 +30,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
         lambda s: (s.num_slots - s.num_free_slots - s.num_evictable_slots) / max(s.num_slots, 1),
     ),
     ("kv_leaked_tokens", "KV slots owned by nobody; must be 0", lambda s: s.num_leaked_slots),
+    ("grammar_cache_bytes", "Compiled grammars kept, estimated", lambda s: s.grammars.cached_bytes),
 )
 _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
     ("prompt_tokens", "Prompt tokens of admitted requests", lambda s: s.prompt_tokens),
@@ -34,6 +40,13 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
     ("num_preemptions", "Times a request was sent back to waiting", lambda s: s.num_retracted),
     ("num_aborted_requests", "Sequences aborted", lambda s: s.num_aborted),
     ("num_failed_requests", "Sequences that ended in an error", lambda s: s.num_failed),
+    (
+        "forced_tokens",
+        "Tokens a grammar forced, without a step of their own",
+        lambda s: s.num_forced,
+    ),
+    ("grammar_cache_hits", "Requests whose grammar was compiled", lambda s: s.grammars.num_hits),
+    ("grammars_refused", "Grammars that cannot be served", lambda s: s.grammars.num_refused),
 )
 
 
@@ -90,3 +103,17 @@ class _EngineCollector(Collector):  # type: ignore[misc]
             yield GaugeMetricFamily(f"ramify:{name}", help, value=read(stats))
         for name, help, read in _COUNTERS:
             yield CounterMetricFamily(f"ramify:{name}", help, value=read(stats))
+        yield _compile_times(stats.grammars)
+
+
+def _compile_times(stats: GrammarStats) -> HistogramMetricFamily:
+    buckets, total = [], 0
+    for bound, count in zip((*COMPILE_BUCKETS_S, "+Inf"), stats.compile_buckets, strict=False):
+        total += count
+        buckets.append((str(bound), total))
+    return HistogramMetricFamily(
+        "ramify:grammar_compile_seconds",
+        "Time to compile a grammar, refused ones included",
+        buckets=buckets or [("+Inf", 0)],
+        sum_value=stats.compile_s,
+    )

@@ -1,0 +1,115 @@
+"""The service that compiles grammars: once each, bounded, off the loop."""
+
+import asyncio
+import threading
+
+import pytest
+
+from ramify.grammars.vocabulary import Vocabulary
+from ramify.lang.errors import InvalidRequest
+from ramify.lang.protocol import Sampling
+from ramify.runtime import constraint
+from ramify.runtime.constraint import GrammarCache
+
+VOCABULARY = Vocabulary([*(bytes([byte]) for byte in range(256)), None], [256])
+
+
+@pytest.fixture
+def cache():
+    cache = GrammarCache(lambda: VOCABULARY)
+    yield cache
+    cache.close()
+
+
+def test_many_requests_for_one_grammar_compile_it_once(cache):
+    async def ask():
+        return await asyncio.gather(*(cache.grammar_of(Sampling(regex="a+b")) for _ in range(50)))
+
+    grammars = asyncio.run(ask())
+    assert all(grammar is grammars[0] for grammar in grammars)
+    assert cache.stats().num_compiled == 1
+    assert cache.stats().num_hits == 49
+
+
+def test_several_loops_share_the_cache(cache):
+    found = []
+
+    def ask():
+        found.append(asyncio.run(cache.grammar_of(Sampling(regex="[0-9]+"))))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and len(set(map(id, found))) == 1
+
+
+def test_a_refusal_is_kept_too_and_names_its_place(cache):
+    for _ in range(3):
+        with pytest.raises(InvalidRequest) as error:
+            asyncio.run(cache.grammar_of(Sampling(regex="ab(c")))
+        assert error.value.code == "invalid_regex"
+        assert error.value.param == "regex"
+        assert error.value.offset is not None
+        assert error.value.info().offset == error.value.offset
+    assert cache.stats().num_compiled == cache.stats().num_refused == 1
+    schema = '{"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}'
+    with pytest.raises(InvalidRequest) as error:
+        asyncio.run(cache.grammar_of(Sampling(json_schema=schema)))
+    assert error.value.pointer == "/properties/a/$ref"
+    assert "/properties/a" in error.value.message
+
+
+def test_distinct_grammars_never_pass_the_byte_limit():
+    cache = GrammarCache(lambda: VOCABULARY, max_bytes=10 * constraint.GRAMMAR_BYTES)
+
+    async def ask():
+        for number in range(100):
+            await cache.grammar_of(Sampling(regex=f"x{number}"))
+
+    try:
+        asyncio.run(ask())
+        assert cache.stats().num_compiled == 100
+        assert cache.stats().num_cached < 10
+        assert cache.stats().cached_bytes <= 10 * constraint.GRAMMAR_BYTES
+        asyncio.run(cache.grammar_of(Sampling(regex="x99")))
+        assert cache.stats().num_hits == 1  # the latest was kept
+        asyncio.run(cache.grammar_of(Sampling(regex="x0")))
+        assert cache.stats().num_compiled == 101  # the oldest was not
+    finally:
+        cache.close()
+
+
+def test_a_caller_that_gives_up_does_not_cancel_it_for_others(cache, monkeypatch):
+    gate = threading.Event()
+    compile_grammar = constraint.compile_grammar
+
+    def slow(spec, vocabulary):
+        gate.wait(10)
+        return compile_grammar(spec, vocabulary)
+
+    monkeypatch.setattr(constraint, "compile_grammar", slow)
+
+    async def ask():
+        first = asyncio.create_task(cache.grammar_of(Sampling(regex="q")))
+        second = asyncio.create_task(cache.grammar_of(Sampling(regex="q")))
+        await asyncio.sleep(0)
+        first.cancel()
+        gate.set()
+        assert await second is not None
+        assert first.cancelled()
+
+    asyncio.run(ask())
+
+
+def test_compile_times_fill_the_histogram(cache):
+    asyncio.run(cache.grammar_of(Sampling(regex="a")))
+    stats = cache.stats()
+    assert sum(stats.compile_buckets) == 1 and stats.compile_s > 0
+
+
+def test_min_tokens_beside_a_constraint_is_refused(cache):
+    with pytest.raises(InvalidRequest) as error:
+        asyncio.run(cache.grammar_of(Sampling(regex="a", min_tokens=2)))
+    assert error.value.code == "conflicting_constraints"
