@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from ramify.grammars.compile import compile_grammar
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.matcher import TokenGrammar
-from ramify.grammars.spec import ChoicesSpec, GrammarSpec, JsonSchemaSpec, RegexSpec
+from ramify.grammars.spec import ChoicesSpec, EbnfSpec, GrammarSpec, JsonSchemaSpec, RegexSpec
 from ramify.grammars.vocabulary import Vocabulary
-from ramify.lang.errors import InvalidRequest, NotSupported
+from ramify.lang.errors import InvalidRequest
 from ramify.lang.protocol import CONSTRAINTS, Sampling
 from ramify.runtime.core import COMPILE_BUCKETS_S, GrammarStats
 from ramify.runtime.tokenizer.tokenizer import Tokenizer
@@ -153,10 +153,7 @@ def grammar_spec(sampling: Sampling) -> GrammarSpec | None:
     elif sampling.json_schema is not None:
         spec = JsonSchemaSpec(sampling.json_schema)
     elif sampling.ebnf is not None:
-        raise NotSupported(
-            "ebnf: this version constrains by regex, choices and json_schema; use one of these",
-            param="ebnf",
-        )
+        spec = EbnfSpec(sampling.ebnf)
     else:
         return None
     if sampling.min_tokens:
@@ -177,4 +174,6 @@ def _num_chars(spec: GrammarSpec) -> int:
             return sum(map(len, choices)) + 16 * len(choices)
         case JsonSchemaSpec(schema):
             return len(schema)
+        case EbnfSpec(grammar):
+            return len(grammar)
     return 0

@@ -113,3 +113,11 @@ def test_min_tokens_beside_a_constraint_is_refused(cache):
     with pytest.raises(InvalidRequest) as error:
         asyncio.run(cache.grammar_of(Sampling(regex="a", min_tokens=2)))
     assert error.value.code == "conflicting_constraints"
+
+
+def test_a_grammar_is_compiled_and_refused_like_the_others(cache):
+    assert asyncio.run(cache.grammar_of(Sampling(ebnf='root ::= "a" root | "b"'))) is not None
+    with pytest.raises(InvalidRequest, match="root") as error:
+        asyncio.run(cache.grammar_of(Sampling(ebnf='root ::= "a" root')))
+    assert error.value.param == "ebnf"
+    assert error.value.code in ("invalid_grammar", "unsatisfiable_grammar")
