@@ -1,167 +1,190 @@
-"""The engine against transformers' `generate`: same weights, dtype, prompts and greedy choice.
+"""The engine against transformers' `generate` on this CPU: same weights, same dtype, one run.
 
-    ramify bench cpu [--repeats 3] [--dtype bfloat16]
+    ramify bench cpu [--repeats 3] [--dtype bfloat16] [--threads N]
 
-Three workloads on the bundled model, the two taking turns: a single stream of 128 tokens; 8 forks
-of a 1,024-token prompt with 16 tokens of their own and 33 answered (one batch for transformers,
-prefill included); the prefill of 1,024 tokens. The cache is flushed before each run. Below the
-table, the budget of a decode step: the bytes it has to read, what this machine reads in a second,
-and where the rest of its time goes. Asserts nothing.
+single    one prompt of 32 tokens, 128 out, greedy: output tokens per second
+forks     8 continuations of one prompt of 1,024 tokens (+16 own each), 33 out, all sent at once and
+          the prompt in no cache; transformers gets them as one batch. Output tokens per second,
+          prefill included
+prefill   a prompt of 1,024 tokens, one token out: prompt tokens per second
+
+Both take turns, `repeats` times after one round of warm-up; printed are the medians, with lowest
+and highest. Below them the budget: what a token must read, how fast this machine reads, and what share
+of a token's time is not the model. Asserts nothing.
 """
 
 import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
+import numpy as np
 import torch
+from transformers import AutoModelForCausalLM
 
+import ramify
 from ramify.lang.protocol import Sampling
-from ramify.runtime.config import BUNDLED_MODEL
-from ramify.runtime.engine import Engine
+from ramify.runtime.cache.kv_pool import kv_bytes_per_slot
+from ramify.runtime.kernels.cpu.linear import linear
+from ramify.runtime.kernels.cpu.team import ThreadTeam
 from ramify.runtime.loader.resolve import resolve_model
+from ramify.runtime.loader.weights import iterate_weights
+from ramify.runtime.models.llama import LlamaModel
+from ramify.runtime.models.weights import load_weights
 
-SINGLE_OUT, FORK_OUT = 128, 33
-NUM_FORKS, SHARED_LEN, OWN_LEN = 8, 1024, 16
-STORY = "The lighthouse keeper wrote down the weather, the ships and the birds of each day. "
-
-
-class Workload(NamedTuple):
-    name: str
-    prompts: list[list[int]]
-    num_out: int
-    num_counted: int  # tokens that a run is rated by
+SINGLE_PROMPT, SINGLE_OUT = 32, 128
+PREFILL = 1024
+FORKS, OWN, FORK_OUT = 8, 16, 33
 
 
-def workloads(engine: Engine) -> list[Workload]:
-    tokens = engine.tokenize(STORY * 100)
-    shared = tokens[:SHARED_LEN]
-    forks = [shared + engine.tokenize(f"Day {i}: " + STORY)[:OWN_LEN] for i in range(NUM_FORKS)]
-    return [
-        Workload("single stream", [tokens[:24]], SINGLE_OUT, SINGLE_OUT),
-        Workload("8 forks of 1k", forks, FORK_OUT, NUM_FORKS * FORK_OUT),
-        Workload("prefill 1k", [shared], 1, SHARED_LEN),
-    ]
+def prompts(seed: int, vocab_size: int) -> dict[str, list[list[int]]]:
+    """Random token ids for each case, new for each round: nothing is cached from the last one."""
+    rng = np.random.default_rng(seed)
+
+    def ids(count: int) -> list[int]:
+        return rng.integers(100, vocab_size, count).tolist()
+
+    shared = ids(PREFILL)
+    return {
+        "single": [ids(SINGLE_PROMPT)],
+        "forks": [shared + ids(OWN) for _ in range(FORKS)],
+        "prefill": [ids(PREFILL)],
+    }
 
 
-def run_ramify(engine: Engine, work: Workload) -> list[list[int]]:
-    sampling = Sampling(temperature=0.0, max_tokens=work.num_out, ignore_eos=True)
-    return [list(a.token_ids) for a in engine.generate_batch(work.prompts, sampling)]
+NUM_OUT = {"single": SINGLE_OUT, "forks": FORK_OUT, "prefill": 1}
+COUNTED = {"single": SINGLE_OUT, "forks": FORKS * FORK_OUT, "prefill": PREFILL}
 
 
-def run_transformers(model, work: Workload) -> list[list[int]]:
-    ids = torch.tensor(work.prompts)
-    with torch.inference_mode():
-        out = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=work.num_out,
-            min_new_tokens=work.num_out,
+class Transformers:
+    """`generate` as its documentation uses it."""
+
+    def __init__(self, directory: str, dtype: torch.dtype, num_threads: int) -> None:
+        self.num_threads = num_threads
+        self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
+
+    @torch.inference_mode()
+    def run(self, rows: list[list[int]], num_out: int) -> None:
+        torch.set_num_threads(self.num_threads)  # the engine's worker wants none of torch's threads
+        input_ids = torch.tensor(rows)
+        done = self.model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_new_tokens=num_out,
+            min_new_tokens=num_out,
             do_sample=False,
+            pad_token_id=0,
         )
-    return out[:, ids.shape[1] :].tolist()
+        assert done.shape[1] == input_ids.shape[1] + num_out, done.shape
 
 
-def seconds(run: Callable[[], object]) -> float:
+class Ours:
+    """The engine, with the time spent in the model kept apart."""
+
+    def __init__(self, dtype: str, num_threads: int) -> None:
+        self.model_seconds = 0.0
+        for name in ("forward", "logits"):
+            self._time(name)
+        self.engine = ramify.Engine(dtype=dtype, num_threads=num_threads)
+
+    def _time(self, name: str) -> None:
+        inner = getattr(LlamaModel, name)
+
+        def timed(*args: object) -> torch.Tensor:
+            started = time.perf_counter()
+            result = inner(*args)
+            self.model_seconds += time.perf_counter() - started
+            return result
+
+        setattr(LlamaModel, name, timed)
+
+    def run(self, rows: list[list[int]], num_out: int) -> None:
+        self.engine.flush_cache()
+        sampling = Sampling(temperature=0.0, max_tokens=num_out, ignore_eos=True)
+        answers = self.engine.generate_batch(rows, sampling)
+        assert all(len(answer.token_ids) == num_out for answer in answers)
+
+
+def measure(
+    sides: dict[str, Callable[[list[list[int]], int], None]], repeats: int, vocab_size: int
+) -> dict[tuple[str, str], list[float]]:
+    """Tokens per second by (case, side), taking turns; round 0 is warm-up."""
+    rates: dict[tuple[str, str], list[float]] = {}
+    for number in range(repeats + 1):
+        for case, rows in prompts(number, vocab_size).items():
+            for side, run in sides.items():
+                started = time.perf_counter()
+                run(rows, NUM_OUT[case])
+                seconds = time.perf_counter() - started
+                if number:
+                    rates.setdefault((case, side), []).append(COUNTED[case] / seconds)
+    return rates
+
+
+def read_rate(num_threads: int) -> float:
+    """Bytes per second this machine streams a 512 MiB matrix through the same kernel."""
+    team = ThreadTeam(num_threads)
+    weight = torch.ones(1 << 19, 512, dtype=torch.bfloat16)
+    row = torch.ones(1, 512, dtype=torch.bfloat16)
+    best = min(_seconds(lambda: linear(row, weight, team)) for _ in range(20))
+    team.close()
+    return weight.nbytes / best
+
+
+def _seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
-    run()
+    call()
     return time.perf_counter() - started
 
 
-def rate(work: Workload, times: Sequence[float]) -> str:
-    rates = sorted(work.num_counted / t for t in times)
-    return f"{statistics.median(rates):8,.1f} ({rates[0]:,.1f} to {rates[-1]:,.1f})"
-
-
-def compare(engine: Engine, model, repeats: int) -> None:
-    print(f"{'tok/s':<15} {'ramify':>26} {'transformers':>26} {'ratio':>7}  same tokens")
-    for work in workloads(engine):
-        ours, theirs = [], []
-        for _ in range(repeats + 1):  # the first of each warms up
-            engine.flush_cache()
-            ours.append(seconds(lambda work=work: run_ramify(engine, work)))
-            theirs.append(seconds(lambda work=work: run_transformers(model, work)))
-        engine.flush_cache()
-        pairs = zip(run_ramify(engine, work), run_transformers(model, work), strict=True)
-        same = statistics.mean(common_prefix(a, b) / work.num_out for a, b in pairs)
-        ratio = statistics.median(theirs[1:]) / statistics.median(ours[1:])
-        print(
-            f"{work.name:<15} {rate(work, ours[1:]):>26} {rate(work, theirs[1:]):>26} "
-            f"{ratio:>6.2f}x  {same:.0%}"
-        )
-    print("(bfloat16 rounds differently in the two; in float32 tests/e2e hold all tokens equal)")
-
-
-def common_prefix(one: list[int], other: list[int]) -> int:
-    equal = (a == b for a, b in zip(one, other, strict=True))
-    return next((i for i, same in enumerate(equal) if not same), len(one))
-
-
-def read_bandwidth() -> float:
-    """Bytes a second that all threads read together: the best of ten sums over 1 GiB."""
-    block = torch.ones(1 << 28, dtype=torch.float32)
-    return block.nbytes / min(seconds(block.sum) for _ in range(10))
-
-
-def print_budget(engine: Engine) -> None:
-    """Where a decode step's time goes: the model's own functions, timed inside the engine."""
-    model = engine._worker._executor.model
-    spent = {"forward": 0.0, "logits": 0.0}
-    for name in spent:
-        setattr(model, name, timed(getattr(model, name), spent, name))
-    engine.flush_cache()
-    prompt = engine.tokenize(STORY)
-    sampling = Sampling(temperature=0.0, max_tokens=257, ignore_eos=True)
-    engine.generate(prompt, Sampling(max_tokens=0))
-    for name in spent:
-        spent[name] = 0.0
-    usage = engine.generate(prompt, sampling).completions[0].usage
-    step = (usage.prefill_s + usage.decode_s) / 257
-    bandwidth = read_bandwidth()
-    num_bytes = model.weights.num_bytes
-    inside = sum(spent.values()) / 257
-    print(f"\none decode step, {step * 1e3:.2f} ms:")
-    print(f"  weights read   {num_bytes / 1e6:8.1f} MB, {num_bytes / step / 1e9:.1f} GB/s in all")
-    print(
-        f"  at the machine's {bandwidth / 1e9:.1f} GB/s (read by torch's sum) "
-        f"{num_bytes / bandwidth * 1e3:8.2f} ms"
-    )
-    print(f"  layers         {spent['forward'] / 257 * 1e3:8.2f} ms")
-    print(f"  head           {spent['logits'] / 257 * 1e3:8.2f} ms")
-    print(f"  plan, sample, commit, wake the caller {(step - inside) * 1e3:8.2f} ms")
-
-
-def timed(function, spent: dict[str, float], name: str):
-    def run(*args):
-        started = time.perf_counter()
-        result = function(*args)
-        spent[name] += time.perf_counter() - started
-        return result
-
-    return run
+def print_budget(ours: Ours, files, dtype: torch.dtype, rate: float, ceiling: float) -> None:
+    """What a token of the single stream reads, and where its time goes."""
+    config = files.config
+    weights = load_weights(config, iterate_weights(files), dtype, torch.device("cpu"))
+    per_slot = kv_bytes_per_slot(config.num_layers, config.num_kv_heads, config.head_dim, dtype)
+    untied = 0 if config.tie_word_embeddings else weights.embed.nbytes
+    read = weights.num_bytes - untied + per_slot * (SINGLE_PROMPT + SINGLE_OUT // 2)
+    ours.model_seconds = 0.0
+    wall = _seconds(lambda: ours.run(prompts(99, config.vocab_size)["single"], SINGLE_OUT))
+    token, model = wall / SINGLE_OUT, ours.model_seconds / SINGLE_OUT
+    print("\nbudget of a single-stream token")
+    print(f"  read            {read / 1e6:8.1f} MB: weights once, K and V of the context")
+    print(f"  machine reads   {ceiling / 1e9:8.1f} GB/s: at least {read / ceiling * 1e3:.2f} ms")
+    print(f"  median token    {1e3 / rate:8.2f} ms: {read * rate / 1e9:.1f} GB/s")
+    print(f"  in the model    {model * 1e3:8.2f} ms of {token * 1e3:.2f} ms (one more run)")
+    print(f"  around it       {(token - model) * 1e3:8.2f} ms: scheduler, sampler, deltas, loop")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    directory = resolve_model(BUNDLED_MODEL).directory
     dtype = getattr(torch, options.dtype)
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+    files = resolve_model("smollm2-135m-instruct")
+    theirs = Transformers(str(files.directory), dtype, options.threads)
+    ours = Ours(options.dtype, options.threads)
+    sides = {"transformers": theirs.run, "ramify": ours.run}
+    rates = measure(sides, options.repeats, files.config.vocab_size)
     print(
-        f"{BUNDLED_MODEL}, {options.dtype}, {os.cpu_count()} cores, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, {time.strftime('%Y-%m-%d')}, "
-        f"median of {options.repeats} (lowest to highest)"
+        f"{files.name}, {options.dtype}, {options.threads} threads, {options.repeats} repeats, "
+        f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}"
     )
-    with Engine(dtype=options.dtype) as engine:
-        compare(engine, model, options.repeats)
-        print_budget(engine)
+    print(f"{'tokens/s':<9}{'transformers':>26}{'ramify':>28}{'ratio':>9}")
+    medians: dict[tuple[str, str], float] = {}
+    for case in NUM_OUT:
+        cells = []
+        for side in sides:
+            runs = rates[case, side]
+            medians[case, side] = statistics.median(runs)
+            spread = f"({min(runs):.1f} to {max(runs):.1f})"
+            cells.append(f"{medians[case, side]:9.1f} {spread:<17}")
+        ratio = medians[case, "ramify"] / medians[case, "transformers"]
+        print(f"{case:<9}{cells[0]:>26} {cells[1]:>27}{ratio:8.2f}x")
+    print_budget(ours, files, dtype, medians["single", "ramify"], read_rate(options.threads))
+    ours.engine.close()
 
 
 if __name__ == "__main__":

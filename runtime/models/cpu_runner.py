@@ -43,6 +43,7 @@ class CPURunner:
         self._eps = np.float32(config.rms_norm_eps)
         self._team = ThreadTeam(num_threads)
         self._scratch: StepScratch | None = None
+        self._compile()
 
     def forward(self, batch: Batch, kv_pool: KVPool) -> torch.Tensor:
         """What `LlamaModel.forward` gives: [num_logits, hidden_size] in the model's dtype."""
@@ -78,6 +79,22 @@ class CPURunner:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[num_logits, vocab_size] float32."""
         return linear(hidden.contiguous(), self._lm_head, self._team)
+
+    def _compile(self) -> None:
+        """Run one token, so that code is compiled or read from disk now, not in a request."""
+        config = self._config
+        one, two = torch.zeros(1, dtype=torch.int64), torch.tensor([0, 1], dtype=torch.int32)
+        slot = torch.zeros(1, dtype=torch.int32)
+        batch = Batch(one, one, slot, two, two, slot, one, 1, (1,), (1,))
+        pool = KVPool(
+            num_layers=config.num_layers,
+            num_slots=1,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            dtype=self._lm_head.dtype,
+            device="cpu",
+        )
+        self.logits(self.forward(batch, pool))
 
     def close(self) -> None:
         """End the threads."""

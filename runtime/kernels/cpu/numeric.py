@@ -26,7 +26,7 @@ _BIAS = np.int32(127)
 
 @jit
 def exp32(x):
-    """exp of a float32, to 4 units in the last place; written so that loops over it become vector code."""
+    """exp of a float32, to 4 units in the last place, in a form that becomes vector code."""
     if x < _EXP_MIN:
         x = _EXP_MIN
     if x > _EXP_MAX:
