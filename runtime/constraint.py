@@ -20,8 +20,9 @@ from ramify.grammars.matcher import TokenGrammar
 from ramify.grammars.spec import ChoicesSpec, EbnfSpec, GrammarSpec, JsonSchemaSpec, RegexSpec
 from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.errors import InvalidRequest
-from ramify.lang.protocol import CONSTRAINTS, Sampling
+from ramify.lang.protocol import Sampling
 from ramify.runtime.core import COMPILE_BUCKETS_S, GrammarStats
+from ramify.runtime.guide import refusal
 from ramify.runtime.tokenizer.tokenizer import Tokenizer
 
 MAX_BYTES = 64 << 20  # of all grammars kept
@@ -65,8 +66,7 @@ class GrammarCache:
         try:
             return await asyncio.shield(asyncio.wrap_future(self._future(spec)))
         except GrammarError as error:
-            name = next(name for name in CONSTRAINTS if getattr(sampling, name) is not None)
-            raise refusal(error, name) from error
+            raise refusal(error, sampling) from error
 
     def stats(self) -> GrammarStats:
         """Gauges of this moment and counters since start."""
@@ -129,19 +129,6 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
         if token_id < len(pieces):
             pieces[token_id] = None
     return Vocabulary(pieces, tokenizer.eos_token_ids)
-
-
-def refusal(error: GrammarError, name: str) -> InvalidRequest:
-    """What the caller is told of a spec, given as `name`, that cannot be served."""
-    where = error.pointer if error.pointer is not None else error.offset
-    at = "" if where is None else f" (at {where!r})"
-    return InvalidRequest(
-        f"{name}: {error.message}{at}",
-        code=error.code,
-        param=name,
-        pointer=error.pointer,
-        offset=error.offset,
-    )
 
 
 def grammar_spec(sampling: Sampling) -> GrammarSpec | None:

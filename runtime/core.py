@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from ramify.grammars.matcher import Matcher, TokenGrammar
+from ramify.grammars.matcher import TokenGrammar
 from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import FinishReason, LogprobOptions, Sampling, TokenLogprob
 
 if TYPE_CHECKING:
     from ramify.runtime.cache.radix_tree import Match, RadixNode
+    from ramify.runtime.guide import Guide
 
 
 class TokenRequest(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ class Request:
     next_row: int = 0  # first position of prefill_ids whose row is not planned yet
     is_resumed: bool = False  # has been retracted: what it finds cached may be its own work
     stop_ids: frozenset[int] = frozenset()  # tokens that end it
-    matcher: Matcher | None = None  # its place in its grammar
+    guide: "Guide | None" = None  # its place in its grammar
     match: "Match | None" = None  # longest cached prefix of prefill_ids, when last looked up
 
     @property
@@ -77,7 +78,8 @@ class Request:
 
 
 class PlannedRows(NamedTuple):
-    """Rows [start, end) of one request in a step: a prefill chunk, or one decode token.
+    """Rows [start, end) of one request in a step: a prefill chunk, or one decode token and those
+    that its grammar forced after it.
 
     Rows below `write_from` have their K and V in the pool already (another request's prefill put
     them there); they are computed again only because their logits are needed, and written nowhere.

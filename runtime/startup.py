@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from ramify.runtime.cache.radix_tree import RadixTree
 from ramify.runtime.cache.slot_pool import SlotPool
 from ramify.runtime.config import EngineConfig
 from ramify.runtime.executor.executor import Executor
+from ramify.runtime.guide import Guide, forcing_of
 from ramify.runtime.loader.resolve import ModelFiles, resolve_model
 from ramify.runtime.loader.weights import iterate_weights
 from ramify.runtime.models.config import ModelConfig
@@ -80,7 +82,13 @@ def start_worker(config: EngineConfig, streams: Streams) -> Parts:
         kv_pool = _make_kv_pool(config, model, context_length)
         clock.detail = f"{kv_pool.num_slots:,} slots, {kv_pool.num_bytes / 2**20:,.0f} MiB"
     slots = SlotPool(kv_pool.num_slots)
-    scheduler = Scheduler(config, slots, RadixTree(slots), context_length=context_length)
+    scheduler = Scheduler(
+        config,
+        slots,
+        RadixTree(slots),
+        context_length=context_length,
+        guide=partial(Guide, forcing=forcing_of(tokenizer)),
+    )
     worker = Worker(scheduler, Executor(model, kv_pool), streams.publish, streams.fail)
     info = ModelInfo(
         model=files.name,

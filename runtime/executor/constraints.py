@@ -22,15 +22,15 @@ class Constraints(NamedTuple):
 
 def fill_bitmask(requests: Sequence[Request], vocab_size: int) -> Constraints:
     """One row per request; all bits set where there is no grammar."""
-    if all(request.matcher is None for request in requests):
+    if all(request.guide is None for request in requests):
         return Constraints(None, {})
     errors: dict[int, ErrorInfo] = {}
     rows = np.full((len(requests), (vocab_size + 31) // 32), _ALL, dtype=np.int32)
     for row, request in enumerate(requests):
-        if request.matcher is None:
+        if request.guide is None:
             continue
         try:
-            request.matcher.fill(rows[row])
+            request.guide.fill(rows[row])
         except GrammarError as error:
             rows[row] = _ALL
             errors[row] = ErrorInfo(message=error.message, type="InvalidRequest", code=error.code)

@@ -8,12 +8,19 @@ _LENGTH = FinishReason(type="length")
 
 
 def stop_reason(request: Request, token: int) -> FinishReason | None:
-    """Why `token`, just sampled and not yet appended, ends the request; None if it goes on."""
+    """Why `token`, chosen and not part of the answer, ends the request; None if it goes on."""
     if token in request.stop_ids and request.output_len >= request.spec.sampling.min_tokens:
         return FinishReason(type="stop", matched=token)
-    if request.matcher is not None and request.matcher.is_finished:  # also with ignore_eos
+    if request.guide is not None and request.guide.is_finished:  # also with ignore_eos
         return FinishReason(type="stop", matched=token)
-    if request.output_len + 1 >= request.spec.sampling.max_tokens:
+    return None
+
+
+def end_reason(request: Request) -> FinishReason | None:
+    """Why the token just appended was the last one; None if another follows."""
+    if request.guide is not None and request.guide.must_end:
+        return FinishReason(type="stop")
+    if request.output_len >= request.spec.sampling.max_tokens:
         return _LENGTH
     return None
 
@@ -34,14 +41,14 @@ def prefill_delta(request: Request, now: float) -> TokenDelta:
 
 
 def token_delta(
-    request: Request, token: int, logprob: TokenLogprob | None, *, is_prefill_end: bool
+    request: Request, tokens: tuple[int, ...], logprob: TokenLogprob | None, *, is_prefill_end: bool
 ) -> TokenDelta:
-    """One token more."""
+    """Some tokens more."""
     spec = request.spec
     logprobs = () if logprob is None else (logprob,)
     if not is_prefill_end:
-        return TokenDelta(spec.rid, spec.index, (token,), logprobs)
-    return TokenDelta(spec.rid, spec.index, (token,), logprobs, _prompt_logprobs(request))
+        return TokenDelta(spec.rid, spec.index, tokens, logprobs)
+    return TokenDelta(spec.rid, spec.index, tokens, logprobs, _prompt_logprobs(request))
 
 
 def final_delta(
@@ -49,18 +56,18 @@ def final_delta(
     now: float,
     outcome: FinishReason | ErrorInfo,
     *,
-    token: int | None = None,
+    tokens: tuple[int, ...] = (),
     logprob: TokenLogprob | None = None,
     is_prefill_end: bool = False,
 ) -> TokenDelta:
-    """The last delta: the last token, if it is part of the answer, and what the request cost."""
+    """The last delta: the last tokens of the answer, if any, and what the request cost."""
     spec = request.spec
     planned = now if request.first_planned is None else request.first_planned
     first = now if request.first_token is None else request.first_token
     return TokenDelta(
         spec.rid,
         spec.index,
-        token_ids=() if token is None else (token,),
+        token_ids=tokens,
         logprobs=() if logprob is None else (logprob,),
         prompt_logprobs=_prompt_logprobs(request) if is_prefill_end else None,
         finish=outcome if isinstance(outcome, FinishReason) else None,

@@ -63,7 +63,7 @@ class Planner:
         """The rows of step number `step` (from 1); empty only if no request is live."""
         self._relieve_pressure()
         rows = self._decode_rows()
-        draft = _Draft(step, now, rows, self._budget - len(rows))
+        draft = _Draft(step, now, rows, self._budget - sum(row.end - row.start for row in rows))
         for seq in sorted(self.queues.prefilling):
             if draft.budget > 0:
                 self._plan_chunk(self.queues.prefilling[seq], draft)
@@ -101,7 +101,7 @@ class Planner:
 
     def _urgent_slots(self) -> int:
         queues = self.queues
-        need = len(queues.decoding)
+        need = _num_decode_rows(queues.decoding)
         if not queues.prefilling:
             return need
         oldest = min(queues.prefilling)
@@ -125,12 +125,13 @@ class Planner:
         if not decoding:
             return []
         rows = []
-        slots = self.residency.allocate(len(decoding)).tolist()
-        for request, slot in zip(decoding.values(), slots, strict=True):
-            position = request.num_computed
-            request.slots[position] = slot
-            request.num_computed = end = position + 1
-            rows.append(PlannedRows(request, position, end, position, True, None))
+        slots, taken = self.residency.allocate(_num_decode_rows(decoding)), 0
+        for request in decoding.values():
+            start, end = request.num_computed, request.num_tokens
+            request.slots[start:end] = slots[taken : taken + end - start]
+            request.num_computed = end
+            taken += end - start
+            rows.append(PlannedRows(request, start, end, start, True, None))
         return rows
 
     def _chunk_end(
@@ -242,6 +243,11 @@ class Planner:
         need = len(request.prefill_ids) - match.length + _decode_reserve(request)
         taken = reserved + self.residency.tree.num_unlocked(match)
         return need + taken <= self.residency.num_available
+
+
+def _num_decode_rows(decoding: dict[int, Request]) -> int:
+    """The last token of each request, and before it those that a grammar forced."""
+    return sum(request.num_tokens - request.num_computed for request in decoding.values())
 
 
 def next_logprob_row(request: Request) -> int | None:

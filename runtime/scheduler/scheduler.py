@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ramify.grammars.matcher import Matcher
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.matcher import TokenGrammar
 from ramify.lang.errors import DeadlineExceeded, EngineError, ErrorInfo, InvalidRequest, Unavailable
 from ramify.lang.protocol import FinishReason, TokenLogprob
 from ramify.runtime.cache.radix_tree import RadixNode, RadixTree
@@ -31,8 +32,10 @@ from ramify.runtime.core import (
     TokenDelta,
     TokenRequest,
 )
+from ramify.runtime.guide import Guide, refusal
 from ramify.runtime.scheduler.admission import check_fits
 from ramify.runtime.scheduler.commit import (
+    end_reason,
     final_delta,
     keep_prompt_logprobs,
     prefill_delta,
@@ -56,10 +59,12 @@ class Scheduler:
         tree: RadixTree,
         *,
         context_length: int,
+        guide: Callable[[TokenGrammar], Guide] = Guide,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._context_length = context_length
+        self._make_guide = guide
         self._clock = clock
         self._queues = Queues()
         self._residency = Residency(pool, tree)
@@ -77,6 +82,7 @@ class Scheduler:
         self._num_finished = 0
         self._num_aborted = 0
         self._num_failed = 0
+        self._num_forced = 0
 
     @property
     def has_work(self) -> bool:
@@ -121,11 +127,17 @@ class Scheduler:
             namespace=seq if self._config.disable_radix_cache else spec.namespace,
             prefill_ids=np.array(spec.token_ids, dtype=np.int32),
             stop_ids=frozenset(spec.sampling.stop_token_ids + eos),
-            matcher=None if spec.grammar is None else Matcher(spec.grammar),
+            guide=self._guide(spec),
         )
         if spec.logprobs.prompt_start == 0:
             request.prompt_logprobs.append(TokenLogprob(None, spec.token_ids[0]))
         return request
+
+    def _guide(self, spec: TokenRequest) -> Guide | None:
+        try:
+            return None if spec.grammar is None else self._make_guide(spec.grammar)
+        except GrammarError as error:
+            raise refusal(error, spec.sampling) from error
 
     def abort(self, rid: str, index: int | None = None) -> list[TokenDelta]:
         """End all sequences of `rid`, or that one; unknown ids are ignored.
@@ -188,29 +200,58 @@ class Scheduler:
     def _accept_token(
         self, request: Request, token: int, logprob: TokenLogprob | None, now: float
     ) -> TokenDelta:
-        if request.matcher is not None and not request.matcher.accept(token):
-            error = EngineError(f"token {token} was sampled, which the request's grammar forbids")
-            return self._fail_request(request, error.info(), now)
         is_prefill_end = request.output_len == 0
         if is_prefill_end:
             request.first_token = now
         if request.seq in self._queues.prefilling:
             self._queues.decoding[request.seq] = self._queues.prefilling.pop(request.seq)
-        finish = stop_reason(request, token)
-        if finish is not None and finish.type == "stop":
-            self._num_finished += 1
-            return self._end(
-                request, final_delta(request, now, finish, is_prefill_end=is_prefill_end)
-            )
-        request.token_ids.append(token)
-        self._num_generated += 1
+        num_before = request.num_tokens
+        try:
+            finish = self._append(request, token)
+            if finish is None and not self._config.disable_jump_forward and logprob is None:
+                finish = self._append_forced(request)
+        except GrammarError as error:  # outgrew its limits
+            return self._fail_request(request, refusal(error, request.spec.sampling).info(), now)
+        except EngineError as error:
+            return self._fail_request(request, error.info(), now)
+        tokens = tuple(request.token_ids[num_before:])
         if finish is None:
-            return token_delta(request, token, logprob, is_prefill_end=is_prefill_end)
+            return token_delta(request, tokens, logprob, is_prefill_end=is_prefill_end)
         self._num_finished += 1
         last = final_delta(
-            request, now, finish, token=token, logprob=logprob, is_prefill_end=is_prefill_end
+            request,
+            now,
+            finish,
+            tokens=tokens,
+            logprob=logprob if tokens else None,
+            is_prefill_end=is_prefill_end,
         )
         return self._end(request, last)
+
+    def _append_forced(self, request: Request) -> FinishReason | None:
+        """Jump forward: the tokens that the grammar forces next, computed in one step together."""
+        forced = () if request.guide is None else request.guide.forced
+        for token in forced:
+            finish = self._append(request, token)
+            self._num_forced += 1
+            if finish is not None:
+                return finish
+        return None
+
+    def _append(self, request: Request, token: int) -> FinishReason | None:
+        """Add a chosen token to the answer, unless it only ends it; why it ends here, if it does.
+
+        May raise `GrammarError`, or `EngineError` where the grammar does not allow the token.
+        """
+        guide = request.guide
+        if guide is not None and not guide.accept(token):
+            raise EngineError(f"token {token} was sampled, which the request's grammar forbids")
+        stop = stop_reason(request, token)
+        if stop is not None:
+            return stop
+        request.token_ids.append(token)
+        self._num_generated += 1
+        return end_reason(request)
 
     def fail(self, plan: BatchPlan, error: ErrorInfo) -> list[TokenDelta]:
         """The step itself failed: its requests end with `error`, the others go on.
@@ -308,6 +349,7 @@ class Scheduler:
             num_finished=self._num_finished,
             num_aborted=self._num_aborted,
             num_failed=self._num_failed,
+            num_forced=self._num_forced,
         )
 
     def check_invariants(self) -> None:
@@ -321,7 +363,7 @@ class Scheduler:
             assert request.next_row <= len(request.prefill_ids), request.spec.rid
         if self._in_flight is None:
             for request in queues.decoding.values():
-                assert request.num_computed == request.num_tokens - 1, request.spec.rid
+                assert request.num_computed < request.num_tokens, request.spec.rid
         queued = [*queues.waiting, *queues.prefilling, *queues.decoding]
         live = [r.seq for siblings in self._live.values() for r in siblings.values()]
         assert sorted(queued) == sorted(live), "a request is in no queue or in two"

@@ -461,11 +461,13 @@ def test_a_bad_row_ends_its_request_and_forgets_what_only_it_computed():
 
 
 class OnlyOnce:
-    """A matcher that allows one token and nothing after it."""
+    """A guide that allows one token and nothing after it."""
+
+    is_finished = must_end = False
+    forced = ()
 
     def __init__(self) -> None:
         self.num_accepted = 0
-        self.is_finished = False
 
     def accept(self, token):
         self.num_accepted += 1
@@ -476,7 +478,7 @@ def test_a_token_its_grammar_forbids_ends_that_request_alone():
     harness = Harness()
     harness.add(token_request("constrained", prompt(9), max_tokens=5, ignore_eos=True))
     harness.add(token_request("free", prompt(9, 1), max_tokens=5, ignore_eos=True))
-    harness.scheduler._live["constrained"][0].matcher = OnlyOnce()
+    harness.scheduler._live["constrained"][0].guide = OnlyOnce()
     harness.run()
     harness.check_ledger()
     assert "grammar forbids" in harness.answers["constrained", 0].error.message
