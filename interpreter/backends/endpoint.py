@@ -141,6 +141,10 @@ class RuntimeEndpoint(Backend):
             if self._is_closed:
                 raise Aborted(f"{self.base_url}: this endpoint was closed") from error
             raise self._broken(path, f"{type(error).__name__}: {error}") from error
+        except RuntimeError as error:  # what httpx raises where its client was closed meanwhile
+            if self._is_closed and not isinstance(error, RamifyError):
+                raise Aborted(f"{self.base_url}: this endpoint was closed") from error
+            raise
 
     async def _send(
         self,

@@ -71,5 +71,5 @@ class _LoopPool:
         self.open: set[httpx.AsyncClient] = set()
 
     async def close(self) -> None:
-        for client in self.open:
+        for client in tuple(self.open):  # it changes while one is closed
             await client.aclose()

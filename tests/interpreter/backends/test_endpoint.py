@@ -115,11 +115,12 @@ async def test_cancelling_a_score_aborts_on_the_server():
 
 async def test_closing_the_endpoint_ends_what_runs_with_aborted():
     async with endpoint_of(FakeEngine(delay=0.01)) as (backend, _):
-        task = asyncio.create_task(collect(backend, ask("x" * 90)))
-        await asyncio.sleep(0.05)
+        deltas = backend.generate(ask("x" * 90))
+        await anext(deltas)
         await backend.close()
         with pytest.raises(Aborted):
-            await task
+            async for _ in deltas:
+                pass
         with pytest.raises(Aborted):
             await backend.model_info()
 
