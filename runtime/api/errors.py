@@ -19,6 +19,7 @@ from ramify.lang.errors import (
     NotFound,
     RamifyError,
     Unavailable,
+    error_from_info,
 )
 from ramify.runtime.api.state import STATE, TRACE
 
@@ -79,10 +80,22 @@ def shown_error(error: Exception, request: web.Request) -> RamifyError:
     if isinstance(error, Aborted) and request.app[STATE].is_draining:
         return Unavailable("the server shut down before the request was done", code="draining")
     if isinstance(error, RamifyError):
-        return error
+        return _renamed(error, request[TRACE].names)
     request_id = request[TRACE].request_id
     _log.error("request %s failed", request_id, exc_info=error)
     return EngineError(f"internal error; the server's log has it under request id {request_id}")
+
+
+def _renamed(error: RamifyError, names: dict[str, str]) -> RamifyError:
+    """`error` of a field of `Sampling`, by the name that the client gave it."""
+    name = names.get(error.param or "")
+    if name is None:
+        return error
+    info = error.info()
+    message = info.message
+    if message.startswith(f"{info.param}:"):
+        message = name + message[len(info.param or "") :]
+    return error_from_info(msgspec.structs.replace(info, param=name, message=message))
 
 
 def http_error(status: int, method: str, path: str, reason: str) -> RamifyError:

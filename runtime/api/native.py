@@ -22,10 +22,13 @@ from ramify.runtime.api.generation import MAX_PROMPTS, check_rid, new_rid, run
 from ramify.runtime.api.native_reply import Replies
 from ramify.runtime.api.sampling import SamplingFields, check, make_sampling
 from ramify.runtime.api.sse import EventStream
-from ramify.runtime.api.state import STATE
+from ramify.runtime.api.state import STATE, TRACE
 
 _NAMES = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
 _LOGPROB_NAMES = {"top_logprobs": "top_logprobs_num", "prompt_start": "logprob_start_len"}
+
+
+_CONSTRAINTS = {name: f"sampling_params.{name}" for name in ("regex", "json_schema", "ebnf")}
 
 
 class SamplingParams(SamplingFields, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +77,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
     state = request.app[STATE]
     prompts, is_batch = read_prompts(body)
     asked = make_requests(body, prompts, state.config.request_timeout)
+    request[TRACE].names.update(_CONSTRAINTS)
     is_list = is_batch or asked[0].sampling.n > 1
     replies = Replies(state.loaded().engine, asked, bool(body.return_text_in_logprobs))
     if not body.stream:

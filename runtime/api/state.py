@@ -148,6 +148,7 @@ class Trace:
 
     request_id: str  # the X-Request-Id of its reply; chosen by the client, so never used as a key
     rids: list[str] = field(default_factory=list)  # the engine's ids of what it started
+    names: dict[str, str] = field(default_factory=dict)  # fields of `Sampling` as it spells them
     outcome: str = "client_closed"  # how it ended, so long as nothing else ends it
 
 

@@ -56,7 +56,6 @@ class ChatBody(CommonBody, kw_only=True, forbid_unknown_fields=True):
     parallel_tool_calls: Any = None  # no effect without tools
     reasoning_effort: Any = None
     # Refused unless trivial.
-    response_format: Any = None
     tool_choice: Any = None
     tools: Any = None
     functions: Any = None
@@ -70,9 +69,8 @@ class ChatBody(CommonBody, kw_only=True, forbid_unknown_fields=True):
     continue_final_message: Any = None
 
 
-_UNSERVED = ChatBody.__struct_fields__[ChatBody.__struct_fields__.index("response_format") :]
+_UNSERVED = ChatBody.__struct_fields__[ChatBody.__struct_fields__.index("tool_choice") :]
 _TRIVIAL: dict[str, tuple[object, ...]] = {
-    "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
@@ -85,7 +83,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     body = await read_lenient_json(request, ChatBody, _Lenient)
     state = request.app[STATE]
     state.check_model(body.model)
-    asked = await make_request(body, state.loaded(), state.config.request_timeout)
+    asked = await make_request(request, body, state.loaded(), state.config.request_timeout)
     engine = state.loaded().engine
     id = f"chatcmpl-{asked.rid}"
     if body.stream:
@@ -145,14 +143,16 @@ def _delta_choice(
     return choice
 
 
-async def make_request(body: ChatBody, loaded: Loaded, timeout: float | None) -> GenerateRequest:
+async def make_request(
+    request: web.Request, body: ChatBody, loaded: Loaded, timeout: float | None
+) -> GenerateRequest:
     """The `GenerateRequest` of a body; templates and tokenizers run off the event loop."""
     names = [name for name in _UNSERVED if getattr(body, name) not in _TRIVIAL.get(name, ())]
     refuse_unserved(body, names)
     is_new_name = body.max_completion_tokens is not None
     max_tokens = body.max_completion_tokens if is_new_name else body.max_tokens
     max_tokens_name = "max_completion_tokens" if is_new_name else "max_tokens"
-    sampling = read_common(body, max_tokens, max_tokens_name)
+    sampling = read_common(request, body, max_tokens, max_tokens_name)
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest(
             "top_logprobs without logprobs=true: set logprobs too", param="top_logprobs"

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
+from aiohttp import web
 
 from ramify.lang.errors import Aborted, InvalidRequest, NotSupported
 from ramify.lang.protocol import FinishReason, LogprobOptions, Sampling, Usage
-from ramify.runtime.api.sampling import SamplingFields, check, make_sampling
+from ramify.runtime.api.openai.constraints import ConstrainedFields, read_constraint
+from ramify.runtime.api.sampling import check, make_sampling
+from ramify.runtime.api.state import TRACE
 
 OpenAIFinish = Literal["stop", "length"]
 
@@ -19,7 +22,7 @@ class StreamOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     include_usage: bool | None = None
 
 
-class CommonBody(SamplingFields, kw_only=True, forbid_unknown_fields=True):
+class CommonBody(ConstrainedFields, kw_only=True, forbid_unknown_fields=True):
     """Fields of both routes: OpenAI's, then those that clients of other servers send."""
 
     model: str | None = None  # absent = the served model
@@ -38,11 +41,6 @@ class CommonBody(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     safety_identifier: Any = None
     # Refused unless null or empty: leaving them out of account would change the answer.
     best_of: Any = None
-    structured_outputs: Any = None
-    guided_json: Any = None
-    guided_regex: Any = None
-    guided_choice: Any = None
-    guided_grammar: Any = None
     structural_tag: Any = None
     lora_path: Any = None
     use_beam_search: Any = None
@@ -63,7 +61,10 @@ def refuse_unserved(body: CommonBody, names: Sequence[str]) -> None:
 
 
 def read_common(
-    body: CommonBody, max_tokens: int | None, max_tokens_name: str = "max_tokens"
+    request: web.Request,
+    body: CommonBody,
+    max_tokens: int | None,
+    max_tokens_name: str = "max_tokens",
 ) -> Sampling:
     """The checked `Sampling` of a body whose token limit is already settled."""
     if body.stream_options is not None and not body.stream:
@@ -72,7 +73,12 @@ def read_common(
         )
     refuse_unserved(body, COMMON_UNSERVED)
     names = {"max_tokens": max_tokens_name}
-    return make_sampling(body, max_tokens, body.min_tokens, names=names)
+    sampling = make_sampling(body, max_tokens, body.min_tokens, names=names)
+    constraint = read_constraint(body)
+    if constraint is None:
+        return sampling
+    request[TRACE].names[constraint.name] = constraint.path
+    return msgspec.structs.replace(sampling, **{constraint.name: constraint.value})
 
 
 def checked_logprobs(options: LogprobOptions, name: str) -> LogprobOptions:

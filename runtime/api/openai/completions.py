@@ -43,7 +43,6 @@ class CompletionBody(CommonBody, kw_only=True, forbid_unknown_fields=True):
     echo: bool | None = None
     logprobs: int | None = None  # how many of the likeliest tokens to list
     suffix: Any = None
-    response_format: Any = None
 
 
 _Lenient = lenient(CompletionBody)
@@ -54,7 +53,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     body = await read_lenient_json(request, CompletionBody, _Lenient)
     state = request.app[STATE]
     state.check_model(body.model)
-    asked = make_requests(body, state.config.request_timeout)
+    asked = make_requests(request, body, state.config.request_timeout)
     head = envelope(f"cmpl-{asked[0].rid}", "text_completion", state.model_name)
     choices = _Choices(state.loaded().engine, asked, echo=bool(body.echo))
     if body.stream:
@@ -98,13 +97,13 @@ async def _stream(
     return stream.response
 
 
-def make_requests(body: CompletionBody, timeout: float | None) -> list[GenerateRequest]:
+def make_requests(
+    request: web.Request, body: CompletionBody, timeout: float | None
+) -> list[GenerateRequest]:
     """One `GenerateRequest` per prompt."""
     refuse_unserved(body, ("suffix",))
-    if body.response_format not in (None, {"type": "text"}):
-        refuse_unserved(body, ("response_format",))
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-    sampling = read_common(body, max_tokens)
+    sampling = read_common(request, body, max_tokens)
     logprobs = LogprobOptions(
         output=body.logprobs is not None,
         prompt_start=0 if body.echo and body.logprobs is not None else None,

@@ -228,11 +228,7 @@ async def test_unknown_fields_are_ignored_unless_strict():
     [
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tool_choice", "required"),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "xml"}),
         ("functions", [{}]),
-        ("guided_regex", "a+"),
-        ("structured_outputs", {"regex": "a"}),
         ("modalities", ["audio"]),
         ("chat_template", "{{ 1 }}"),
         ("chat_template_kwargs", {"tokenize": True}),

@@ -1,0 +1,209 @@
+"""Every way that clients have to constrain an answer, on a real engine behind the server."""
+
+import asyncio
+import json
+import re
+
+import pytest
+
+from ramify.interpreter.backends.endpoint import RuntimeEndpoint
+from ramify.lang.errors import InvalidRequest
+from ramify.lang.protocol import GenerateRequest, Sampling, text_prompt
+from ramify.runtime.engine import Engine
+from tests.runtime.api.serving import assert_error, parse_events, served
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}},
+    "required": ["ok"],
+    "additionalProperties": False,
+}
+BAD_SCHEMA = {"properties": {"a": {"$ref": "#/nowhere"}}}
+REGEX = r"[ab]{3}-\d\d"
+EBNF = 'root ::= "(" root ")" | "x"'
+
+
+def is_json(text: str) -> bool:
+    return set(json.loads(text)) == {"ok"}
+
+
+def is_object(text: str) -> bool:
+    return isinstance(json.loads(text), dict)
+
+
+def matches(text: str) -> bool:
+    return re.fullmatch(REGEX, text) is not None
+
+
+def is_nested(text: str) -> bool:
+    depth = text.count("(")
+    return text == "(" * depth + "x" + ")" * depth
+
+
+def is_choice(text: str) -> bool:
+    return text in ("left", "right")
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model_dir):
+    with Engine(str(tiny_model_dir("llama")), dtype="float32", max_total_tokens=4096) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def server(engine):
+    async with served(engine) as server:
+        yield server
+    await engine.async_flush_cache()
+    stats = engine.stats()
+    assert stats.num_leaked_slots == stats.num_running == stats.num_waiting == 0
+
+
+OPENAI = [
+    ({"response_format": {"type": "text"}}, lambda text: True),
+    ({"response_format": {"type": "json_object", "schema": SCHEMA}}, is_json),
+    (
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "reply", "schema": SCHEMA, "strict": True},
+            }
+        },
+        is_json,
+    ),
+    ({"json_schema": json.dumps(SCHEMA)}, is_json),
+    ({"guided_json": SCHEMA}, is_json),
+    ({"guided_json": json.dumps(SCHEMA)}, is_json),
+    ({"structured_outputs": {"json": SCHEMA}}, is_json),
+    ({"regex": REGEX}, matches),
+    ({"guided_regex": REGEX}, matches),
+    ({"structured_outputs": {"regex": REGEX}}, matches),
+    ({"guided_choice": ["left", "right"]}, is_choice),
+    ({"structured_outputs": {"choice": ["left", "right"]}}, is_choice),
+    ({"ebnf": EBNF}, is_nested),
+    ({"guided_grammar": EBNF}, is_nested),
+    ({"structured_outputs": {"grammar": EBNF}}, is_nested),
+]
+
+
+@pytest.mark.parametrize(("fields", "fits"), OPENAI)
+@pytest.mark.parametrize("route", ["/v1/completions", "/v1/chat/completions"])
+async def test_openai_routes(server, fields, fits, route):
+    asks = {"prompt": "go"} if route == "/v1/completions" else {"messages": [_user("go")]}
+    body = {**asks, **fields, "max_tokens": 200, "seed": 3}
+    reply = await server.post(route, body)
+    assert reply.status_code == 200, reply.text
+    choice = reply.json()["choices"][0]
+    text = choice["text"] if "text" in choice else choice["message"]["content"]
+    assert fits(text), text
+    if "response_format" not in fields or fields["response_format"]["type"] != "text":
+        assert choice["finish_reason"] == "stop"
+
+
+def _user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("params", "fits"),
+    [
+        ({"regex": REGEX}, matches),
+        ({"json_schema": json.dumps(SCHEMA)}, is_json),
+        ({"ebnf": EBNF}, is_nested),
+    ],
+)
+async def test_native_route(server, params, fits):
+    body = {"text": "go", "sampling_params": {**params, "max_new_tokens": 200, "seed": 3, "n": 2}}
+    for reply in (await server.post("/generate", body)).json():
+        assert fits(reply["text"]), reply
+        assert reply["meta_info"]["finish_reason"]["type"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"response_format": {"type": "xml"}}, "invalid_type", "response_format.type"),
+        ({"response_format": {}}, "missing_field", "response_format.type"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "missing_field",
+            "response_format.json_schema",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "missing_field",
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+            "missing_field",
+            "response_format.json_schema.name",
+        ),
+        ({"structured_outputs": {}}, "conflicting_constraints", "structured_outputs"),
+        (
+            {"structured_outputs": {"regex": "a", "json": {}}},
+            "conflicting_constraints",
+            "structured_outputs.regex",
+        ),
+        ({"guided_regex": "a", "guided_json": {}}, "conflicting_constraints", "guided_regex"),
+        ({"guided_regex": "["}, "invalid_regex", "guided_regex"),
+        ({"guided_regex": r"(a)\1"}, "unsupported_regex", "guided_regex"),
+        ({"guided_choice": []}, "invalid_grammar", "guided_choice"),
+        ({"guided_grammar": 'root ::= "a" root'}, "invalid_grammar", "guided_grammar"),
+        ({"guided_json": "{"}, "invalid_json_schema", "guided_json"),
+        ({"guided_json": 5}, "invalid_json_schema", "guided_json"),
+        ({"regex": "a", "min_tokens": 2}, "conflicting_constraints", "min_tokens"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_refused_by_name(server, fields, code, param, stream):
+    body = {"prompt": "go", "max_tokens": 9, "stream": stream, **fields}
+    reply = await server.post("/v1/completions", body)
+    message = assert_error(reply, 400, code, param)
+    assert param in message
+
+
+async def test_an_error_in_a_schema_carries_its_pointer(server):
+    format = {"type": "json_schema", "json_schema": {"name": "x", "schema": BAD_SCHEMA}}
+    reply = await server.post("/v1/completions", {"prompt": "go", "response_format": format})
+    message = assert_error(reply, 400, "invalid_json_schema", "response_format.json_schema.schema")
+    assert reply.json()["error"]["pointer"] == "/properties/a/$ref"
+    assert "/properties/a/$ref" in message
+    params = {"regex": "ab(c"}
+    reply = await server.post("/generate", {"text": "go", "sampling_params": params})
+    assert_error(reply, 400, "invalid_regex", "sampling_params.regex")
+    assert isinstance(reply.json()["error"]["offset"], int)
+
+
+async def test_a_stream_of_constrained_text_adds_up(server):
+    body = {"text": "go", "stream": True}
+    body["sampling_params"] = {"json_schema": json.dumps(SCHEMA), "max_new_tokens": 60, "seed": 1}
+    reply = await server.post("/generate", body)
+    last = [event for event in parse_events(reply.text) if event != "[DONE]"][-1]
+    assert is_json(last["text"])
+
+
+async def test_an_endpoint_gives_what_the_engine_gives(server, engine):
+    endpoint = RuntimeEndpoint(server.url)
+    try:
+        for number, field in enumerate(
+            ({"regex": REGEX}, {"choices": ("left", "right")}, {"ebnf": EBNF})
+        ):
+            sampling = Sampling(max_tokens=200, seed=number, **field)
+            request = GenerateRequest(rid=f"r{number}", prompt=text_prompt("go"), sampling=sampling)
+            remote = "".join([delta.text async for delta in endpoint.generate(request)])
+            local = await asyncio.to_thread(engine.generate, "go", sampling)
+            assert remote == local.text
+        bad = GenerateRequest(rid="b", prompt=text_prompt("go"), sampling=Sampling(regex="a(b"))
+        with pytest.raises(InvalidRequest) as error:
+            [delta async for delta in endpoint.generate(bad)]
+        assert error.value.code == "invalid_regex" and error.value.offset is not None
+    finally:
+        await endpoint.close()
+
+
+async def test_compile_times_are_measured(server):
+    await server.post("/generate", {"text": "go", "sampling_params": {"regex": "xy?z"}})
+    text = (await server.client.get("/metrics")).text
+    count = re.search(r"^ramify:grammar_compile_seconds_count (\S+)", text, re.MULTILINE)
+    assert float(count[1]) >= 1
