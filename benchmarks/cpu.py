@@ -9,8 +9,8 @@ forks     8 continuations of one prompt of 1,024 tokens (+16 own each), 33 out, 
 prefill   a prompt of 1,024 tokens, one token out: prompt tokens per second
 
 Both take turns, `repeats` times after one round of warm-up; printed are the medians, with lowest
-and highest. Below them the budget: what a token must read, how fast this machine reads, and what share
-of a token's time is not the model. Asserts nothing.
+and highest. Below them the budget: what a token must read, how fast this machine reads, and what
+share of a token's time is not the model. Asserts nothing.
 """
 
 import argparse
