@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import ramify
-from ramify.cli import bench, chat, doctor, run, serve
+from ramify.cli import bench, chat, doctor, grammar, run, serve
 from ramify.lang.errors import ConfigError, InvalidRequest, NotFound, RamifyError
 
 USAGE_ERROR = 2  # what was asked cannot be done; also argparse's own code
@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ramify {ramify.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for module in (run, serve, chat, doctor, bench):
+    for module in (run, serve, chat, doctor, bench, grammar):
         module.add_parser(verbs)
     version = verbs.add_parser("version", help="print the version")
     version.set_defaults(run=print_version)
