@@ -8,9 +8,9 @@ import torch
 from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import TokenLogprob
 from ramify.runtime.cache.kv_pool import KVPool
-from ramify.runtime.core import BatchPlan, PlannedRows, RowResult
+from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult
 from ramify.runtime.executor.batch import logprob_positions, prepare
-from ramify.runtime.executor.constraints import fill_bitmask
+from ramify.runtime.executor.constraints import Constraints, MaskFiller
 from ramify.runtime.executor.sampler import Sampled, sample, token_logprobs
 from ramify.runtime.models.llama import LlamaModel
 
@@ -31,6 +31,7 @@ class Executor:
     def __init__(self, model: LlamaModel, kv_pool: KVPool) -> None:
         self.model = model
         self.kv_pool = kv_pool
+        self._masks = MaskFiller(model.config.vocab_size, has_own_thread=model.device.type == "cpu")
 
     @torch.inference_mode()
     def execute(self, plan: BatchPlan) -> list[RowResult]:
@@ -40,8 +41,10 @@ class Executor:
             # the model's threads need: a step of two rows took twice as long as a step of one.
             torch.set_num_threads(1)
         batch = prepare(plan, self.model.device)
+        sampling = [entry.request for entry in plan.rows if entry.sample]
+        masks = self._masks.begin(sampling)
         hidden = self.model.forward(batch, self.kv_pool)
-        sampled = self._sample(hidden[: batch.num_sampled], plan.rows)
+        sampled = self._sample(hidden[: batch.num_sampled], sampling, masks())
         scored = self._score(hidden[batch.num_sampled :], plan.rows)
         results = []
         for entry, (logprobs, error) in zip(plan.rows, scored, strict=True):
@@ -56,11 +59,11 @@ class Executor:
             )
         return results
 
-    def _sample(self, hidden: torch.Tensor, rows: Sequence[PlannedRows]) -> Iterator[Sampled]:
-        requests = [entry.request for entry in rows if entry.sample]
+    def _sample(
+        self, hidden: torch.Tensor, requests: Sequence[Request], constraints: Constraints
+    ) -> Iterator[Sampled]:
         if not requests:
             return iter(())
-        constraints = fill_bitmask(requests, self.model.config.vocab_size)
         choices = sample(self.model.logits(hidden), requests, constraints.bitmask)
         for row, error in constraints.errors.items():
             choices[row] = Sampled(None, None, error)
