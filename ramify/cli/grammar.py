@@ -2,6 +2,8 @@
 
 import argparse
 
+from ramify.cli.options import require
+
 KINDS = ("regex", "json_schema", "ebnf", "choices")
 
 
@@ -28,6 +30,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> int:
     """Compile, then match."""
+    require("numpy", "lark", extra="runtime", verb="grammar")
     from ramify.cli import grammar_check  # late: other verbs need no numpy
 
     return grammar_check.run(options)

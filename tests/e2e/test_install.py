@@ -18,7 +18,7 @@ IMPORT_ALL = """
 import importlib, pkgutil, ramify
 names = [m.name for m in pkgutil.walk_packages(ramify.__path__, "ramify.")]
 rooms = ("ramify.lang", "ramify.interpreter", "ramify.cli")
-local = ("ramify.interpreter.backends.engine",)
+local = ("ramify.interpreter.backends.engine", "ramify.cli.grammar_check")
 for name in names:
     if name.startswith(rooms) and name not in local:
         importlib.import_module(name)
@@ -102,9 +102,11 @@ def test_a_program_runs_on_the_mock(python, away):
     assert run(python, "-c", code, **away) == "there\n"
 
 
-@pytest.mark.parametrize(("verb", "extra"), [("serve", "runtime"), ("chat", "demo")])
+@pytest.mark.parametrize(
+    ("verb", "extra"), [("serve", "runtime"), ("chat", "demo"), ("grammar check [0-9]+", "runtime")]
+)
 def test_what_needs_an_extra_says_which(python, away, verb, extra):
-    command = [str(Path(python).parent / "ramify"), verb]
+    command = [str(Path(python).parent / "ramify"), *verb.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, **away)
     assert done.returncode == 2
     assert f"pip install 'ramify[{extra}]'" in done.stderr
