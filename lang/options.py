@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypedDict
 import msgspec
 
 from ramify.lang.errors import InvalidRequest
-from ramify.lang.protocol import CONSTRAINTS, LogprobOptions, Sampling
+from ramify.lang.protocol import LogprobOptions, Sampling
 
 
 class SharedArguments(TypedDict, total=False):
@@ -57,7 +57,7 @@ class GenArguments(SharedArguments, total=False):
 
     regex: str | None
     json_schema: str | Mapping[str, Any] | None
-    ebnf: str | None
+    grammar: str | None  # GBNF, or the syntax of Lark; `ebnf` in the protocol
 
 
 class CallOptions(NamedTuple):
@@ -94,7 +94,7 @@ class Overrides:
         )
 
 
-_ALIASES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}
+_ALIASES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens", "grammar": "ebnf"}
 _LOGPROBS = {
     "return_logprob": "output",
     "logprob_start_len": "prompt_start",
@@ -164,4 +164,6 @@ def _converted(name: str, value: object, kind: Any) -> Any:
         ) from error
 
 
-CONSTRAINT_NAMES = tuple(name for name in CONSTRAINTS if name != "choices")
+CONSTRAINT_NAMES = {  # field of `Sampling` -> what `gen` calls it
+    _ALIASES.get(name, name): name for name in GenArguments.__annotations__ if name not in RUN_NAMES
+}

@@ -42,15 +42,16 @@ def gen(
 
     `dtype` (int, float, bool, str) or `schema` (a pydantic model, dataclass, TypedDict, Enum,
     Literal or JSON Schema) makes the answer an instance of that type. `choices` makes it a
-    `select`. Sampling options that are not given are those of `run`; `n` > 1 makes `s[name]` a
-    list, of which the first answer continues the state.
+    `select`; `regex`, `json_schema` or `grammar` holds its text to one. Sampling options that are
+    not given are those of `run`; `n` > 1 makes `s[name]` a list, of which the first answer
+    continues the state.
     """
     if choices is not None or choices_method is not None:
         return _gen_of_choices(name, max_tokens, dtype, schema, choices, choices_method, options)
     check_name(name)
     given = {"max_tokens": max_tokens, **options}
     overrides = parse_options(given, GEN_NAMES | _OWN_NAMES, "gen()")
-    constraints = [key for key in CONSTRAINT_NAMES if key in overrides.sampling]
+    constraints = [name for key, name in CONSTRAINT_NAMES.items() if key in overrides.sampling]
     constraints += [key for key, value in (("dtype", dtype), ("schema", schema)) if value]
     if len(constraints) > 1:
         raise InvalidRequest(

@@ -22,7 +22,7 @@ SGLANG_GEN = {
     *("top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "ignore_eos"),
     *("return_logprob", "logprob_start_len", "top_logprobs_num", "regex", "json_schema"),
 }
-ALIASES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}
+ALIASES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens", "grammar": "ebnf"}
 LOGPROBS = {
     "return_logprob": "output",
     "logprob_start_len": "prompt_start",
@@ -42,7 +42,7 @@ def test_every_sampling_field_is_an_argument_and_nothing_else_is():
     assert set(LOGPROBS.values()) == {
         field.name for field in msgspec.structs.fields(LogprobOptions)
     }
-    assert GEN_NAMES - set(CONSTRAINTS) == RUN_NAMES
+    assert GEN_NAMES - {"grammar", *CONSTRAINTS} == RUN_NAMES
     assert set(GenArguments.__annotations__) == GEN_NAMES - {"max_tokens"}
 
 

@@ -62,7 +62,8 @@ def test_max_tokens_is_the_second_argument():
         ({"dtype": int, "regex": "a"}, "regex and dtype"),
         ({"dtype": int, "schema": bool}, "dtype and schema"),
         ({"regex": "a", "json_schema": "{}"}, "regex and json_schema"),
-        ({"ebnf": "a", "schema": dict}, "ebnf and schema"),
+        ({"grammar": "a", "schema": dict}, "grammar and schema"),
+        ({"regex": "a", "grammar": "a"}, "regex and grammar"),
     ],
 )
 def test_two_constraints_are_an_error_that_names_both(kwargs, both):
@@ -120,3 +121,9 @@ def test_typed_shortcuts():
     assert gen("x", dtype="float").result.label == "float"
     with pytest.raises(InvalidRequest, match="dtype"):
         gen("x", dtype=dict)
+
+
+def test_grammar_is_the_name_of_a_grammar():
+    assert gen("x", grammar='root ::= "a"').overrides.sampling == {"ebnf": 'root ::= "a"'}
+    with pytest.raises(TypeError, match="ebnf"):
+        gen("x", ebnf='root ::= "a"')
