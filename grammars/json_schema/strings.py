@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
 from ramify.grammars import regex_syntax
@@ -19,10 +18,11 @@ from ramify.grammars.automata import (
 from ramify.grammars.charsets import Alphabet, SpellingNode, spelling
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.formats import FORMATS, MAX_LENGTH
-from ramify.grammars.limits import DEFAULT_LIMITS, Budget
+from ramify.grammars.limits import Budget, Remembered
 from ramify.grammars.terminals import Key, Shadow, Terminal, text_move, text_transitions
 
 OPEN, CLOSED = "open", "closed"
+MAX_REMEMBERED_STEPS = 4_000_000  # of all automata that one cache keeps
 ANY_TEXT = AnyText()
 ANY_ROOT = spelling(AnyText.alphabet, json=True)
 
@@ -173,21 +173,20 @@ class Counted:
         )
 
 
-@lru_cache(maxsize=1024)
-def pattern_automaton(pattern: str) -> CharAutomaton:
-    """ECMA-262 search: the pattern matches somewhere in the text."""
-    budget = Budget(DEFAULT_LIMITS)
+def _make_pattern(pattern: str, budget: Budget) -> CharAutomaton:
     tree = regex_syntax.parse(pattern, "ecma")
     return regex_automaton(tree, budget, f"pattern {pattern!r}", search=True)
 
 
-@lru_cache(maxsize=64)
-def format_automaton(name: str) -> CharAutomaton:
-    """A format's texts."""
-    budget = Budget(DEFAULT_LIMITS)
+def _make_format(name: str, budget: Budget) -> CharAutomaton:
     regex = regex_automaton(regex_syntax.parse(FORMATS[name]), budget, f"format {name!r}")
     high = MAX_LENGTH.get(name)
     return regex if high is None else constrain([(regex, True)], frozenset(), 0, high, budget)
+
+
+# ECMA-262 search: the pattern matches somewhere in the text
+pattern_automaton = Remembered(_make_pattern, most=1024, steps=MAX_REMEMBERED_STEPS)
+format_automaton = Remembered(_make_format, most=64, steps=MAX_REMEMBERED_STEPS)
 
 
 def matches(automaton: CharAutomaton, text: str) -> bool:
@@ -233,19 +232,19 @@ def constrain(
     return Counted(bounded, low, high, budget)
 
 
-@lru_cache(maxsize=4096)
-def quoted_pattern(pattern: str) -> Quoted:
-    """A pattern's strings: one terminal for each, so that its lexer states are shared."""
-    return Quoted(pattern_automaton(pattern))
-
-
-@lru_cache(maxsize=64)
-def quoted_format(name: str) -> Quoted:
-    """A format's strings."""
-    return Quoted(format_automaton(name))
-
-
-@lru_cache(maxsize=4096)
-def quoted_length(low: int, high: int | None) -> Quoted:
-    """Strings of low to high characters."""
-    return Quoted(Counted(ANY_TEXT, low, high, Budget(DEFAULT_LIMITS)))
+# strings as terminals: one for each, so that its lexer states are shared
+quoted_pattern = Remembered[str, Quoted](
+    lambda pattern, budget: Quoted(pattern_automaton(pattern, budget)),
+    most=4096,
+    steps=MAX_REMEMBERED_STEPS,
+)
+quoted_format = Remembered[str, Quoted](
+    lambda name, budget: Quoted(format_automaton(name, budget)),
+    most=64,
+    steps=MAX_REMEMBERED_STEPS,
+)
+quoted_length = Remembered[tuple[int, int | None], Quoted](
+    lambda bounds, budget: Quoted(Counted(ANY_TEXT, *bounds, budget)),
+    most=4096,
+    steps=MAX_REMEMBERED_STEPS,
+)

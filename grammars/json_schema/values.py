@@ -262,16 +262,18 @@ class Builder:
             return None
         if not excluded and not parts:
             return (
-                strings.quoted_length(low, high) if low or high is not None else strings.ANY_STRING
+                strings.quoted_length((low, high), self._budget)
+                if low or high is not None
+                else strings.ANY_STRING
             )
         if not excluded and len(parts) == 1 and parts[0].holds and not low and high is None:
             (part,) = parts
             if isinstance(part, facts.Pattern):
-                found = strings.quoted_pattern(part.pattern)
+                found = strings.quoted_pattern(part.pattern, self._budget)
             else:
-                found = strings.quoted_format(part.name)
+                found = strings.quoted_format(part.name, self._budget)
         else:
-            automata = [(_automaton(part), part.holds) for part in parts]
+            automata = [(_automaton(part, self._budget), part.holds) for part in parts]
             found = strings.Quoted(strings.constrain(automata, excluded, low, high, self._budget))
         return found if found.automaton.start is not None else None
 
@@ -287,7 +289,10 @@ class Builder:
             for text in texts
             if low <= len(text)
             and (high is None or len(text) <= high)
-            and all(strings.matches(_automaton(part), text) == part.holds for part in parts)
+            and all(
+                strings.matches(_automaton(part, self._budget), text) == part.holds
+                for part in parts
+            )
         )
         return string_list(kept) if kept else None
 
@@ -436,13 +441,13 @@ class Builder:
 
     def _has(self, keys: facts.Keys, name: str) -> bool:
         if keys.pattern is not None and not strings.matches(
-            strings.pattern_automaton(keys.pattern), name
+            strings.pattern_automaton(keys.pattern, self._budget), name
         ):
             return False
         if name in keys.outside_names:
             return False
         if any(
-            strings.matches(strings.pattern_automaton(pattern), name)
+            strings.matches(strings.pattern_automaton(pattern, self._budget), name)
             for pattern in keys.outside_patterns
         ):
             return False
@@ -572,7 +577,9 @@ class Builder:
     ) -> list[str] | None:
         """Other names by which of the conditions they meet."""
         automata = [
-            strings.pattern_automaton(part) if isinstance(part, str) else self._name_automaton(part)
+            strings.pattern_automaton(part, self._budget)
+            if isinstance(part, str)
+            else self._name_automaton(part)
             for part in conditions
         ]
         declared = Words(node.names)
@@ -625,10 +632,10 @@ def _writable(node: Node) -> bool:
     return node.is_writable
 
 
-def _automaton(part: facts.Pattern | facts.Format) -> CharAutomaton:
+def _automaton(part: facts.Pattern | facts.Format, budget: Budget) -> CharAutomaton:
     if isinstance(part, facts.Pattern):
-        return strings.pattern_automaton(part.pattern)
-    return strings.format_automaton(part.name)
+        return strings.pattern_automaton(part.pattern, budget)
+    return strings.format_automaton(part.name, budget)
 
 
 def _conditions(keys: facts.Keys) -> "Iterator[str | Value]":
