@@ -4,14 +4,16 @@ from fractions import Fraction
 
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema import facts
-from ramify.grammars.json_schema.facts import NOTHING, Fact, Formula
+from ramify.grammars.json_schema.facts import Fact, Formula, negate
 from ramify.grammars.json_schema.numbers import NumberSet
+from ramify.grammars.json_schema.outline import Outlines
+from ramify.grammars.json_schema.profile import Profile, plain_facts
 from ramify.grammars.limits import Budget
 
 Conjunction = tuple[Fact, ...]
 
 
-def cases(formula: Formula, budget: Budget, pointer: str) -> list[Conjunction]:
+def cases(formula: Formula, outlines: Outlines, budget: Budget, pointer: str) -> list[Conjunction]:
     """Conjunctions of facts, one of which holds exactly where the formula does."""
     if not isinstance(formula, (facts.All, facts.Any)):
         return [(formula,)]
@@ -33,14 +35,15 @@ def cases(formula: Formula, budget: Budget, pointer: str) -> list[Conjunction]:
                 f"{budget.limits.cases} cases; simplify allOf, anyOf, oneOf or not here",
                 pointer=pointer,
             )
-        choice = _assume(known, rest)
-        if choice is None or _is_contradiction(known):
+        choices = _assume(known, rest)
+        if choices is None or Profile(outlines, known).is_contradiction:
             continue
-        if not choice:
+        choices = [choice for choice in choices if not _is_implied(choice, known, outlines)]
+        if not choices:
             found.setdefault(frozenset(known), tuple(known))
             continue
-        choice.sort(key=lambda part: len(part.parts))
-        first, *others = choice
+        choices.sort(key=lambda part: len(part.parts))
+        first, *others = choices
         for option in reversed(first.parts):
             todo.append((dict(known), (option, *others)))
     return _not_covered(found)
@@ -71,6 +74,26 @@ def _holds(option: Formula, known: dict[Fact, None]) -> bool:
     return option in known
 
 
+def _is_implied(choice: facts.Any, known: dict[Fact, None], outlines: Outlines) -> bool:
+    """Does an option surely hold, because that none does contradicts what is known? So what a
+    branch of oneOf asks of the other branches mostly comes to nothing."""
+    profile = Profile(outlines, known)
+    for option in choice.parts:
+        for fact in _opposite(option):
+            profile.add(fact)
+    return profile.is_contradiction
+
+
+def _opposite(option: Formula) -> list[Fact]:
+    """Facts that hold where the option does not. The opposite of many facts is a choice."""
+    parts = option.parts if isinstance(option, facts.All) else (option,)
+    if len(parts) > 2 or any(isinstance(part, facts.All | facts.Any) for part in parts):
+        return []
+    if any(isinstance(part, facts.Unique) for part in parts):
+        return []  # that it does not hold cannot be asked
+    return plain_facts(negate(option))
+
+
 def _not_covered(found: dict[frozenset[Fact], Conjunction]) -> list[Conjunction]:
     """Without the conjunctions that ask more than another one does."""
     if len(found) > 64:
@@ -80,29 +103,6 @@ def _not_covered(found: dict[frozenset[Fact], Conjunction]) -> list[Conjunction]
         for asked, conjunction in found.items()
         if not any(other < asked for other in found)
     ]
-
-
-def _is_contradiction(known: dict[Fact, None]) -> bool:
-    """Cheap checks that end a branch early; what they miss is found when the case is built."""
-    required, forbidden = set[str](), set[str]()
-    low, high = 0, None
-    texts: frozenset[str] | None = None
-    for fact in known:
-        match fact:
-            case facts.Required(name):
-                required.add(name)
-            case facts.Member(name, value) if value == NOTHING:
-                forbidden.add(name)
-            case facts.Size(least, most) | facts.Length(least, most):
-                low = max(low, least)
-                high = most if high is None else high if most is None else min(high, most)
-            case facts.Booleans(values) if not values:
-                return True
-            case facts.Strings(values, True):
-                texts = values if texts is None else texts & values
-    if texts is not None and not texts:
-        return True
-    return bool(required & forbidden) or (high is not None and low > high)
 
 
 def booleans(conjunction: Conjunction) -> frozenset[bool]:

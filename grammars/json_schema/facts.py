@@ -276,6 +276,10 @@ def _outside(low: int, high: int | None, make: "type[Size] | type[Length]") -> F
 def negate(formula: Formula) -> Formula:
     """What holds exactly where the formula does not (for a value of the formula's type)."""
     match formula:
+        case All((Required(name), Member(other, value))) if name == other:
+            return Member(name, negate_value(value))  # the negation of a Member, undone
+        case All((Size(low, None), Item(index, value))) if low == index + 1:
+            return Item(index, negate_value(value))
         case All(parts):
             return any_of([negate(part) for part in parts])
         case Any(parts):

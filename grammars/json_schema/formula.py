@@ -26,8 +26,10 @@ from ramify.grammars.json_schema.facts import (
     negate,
 )
 from ramify.grammars.json_schema.formats import FORMATS, REFUSED
+from ramify.grammars.json_schema.json_values import TYPES, canonical_json, type_of
+from ramify.grammars.json_schema.outline import Outlines
+from ramify.grammars.json_schema.profile import Profile, plain_facts
 
-TYPES = ("null", "boolean", "number", "string", "array", "object")
 MAX_IN_PLACE = 64  # nesting of allOf, $ref, not ... about one value
 MAX_BRANCHES = 12  # of anyOf where what each evaluates has to be told apart
 
@@ -70,6 +72,7 @@ class Formulas:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self.outlines = Outlines()
         self._made: dict[tuple[Schema, str], Formula] = {}
         self._cases: dict[tuple[Schema, str], list[Case]] = {}
         self._open: list[tuple[Schema, str]] = []  # being made: a cycle is a $ref to itself
@@ -238,13 +241,13 @@ class Formulas:
     def _one_of(self, schema: Schema, keyword: str, kind: str) -> Formula:
         parts = [self.of_schema(branch, kind) for branch in _branches(schema, keyword)]
         parts = [part for part in parts if part != FALSE]
-        tags = [_tags(part) for part in parts]
+        profiles = [Profile(self.outlines, plain_facts(part)) for part in parts]
         out: list[Formula] = []
         for index, part in enumerate(parts):
             others = [
                 negate(other)
                 for at, other in enumerate(parts)
-                if at != index and not _disjoint(part, other, tags[index], tags[at])
+                if at != index and not profiles[index].excludes(profiles[at])
             ]
             out.append(all_of([part, *others]))
         return any_of(out)
@@ -357,64 +360,7 @@ def _needs(name: str, needed: list[str]) -> Formula:
     return any_of([facts.Member(name, NOTHING), all_of(required)])
 
 
-# -- oneOf: branches that cannot both hold need no negation
-
-Tags = dict[str, frozenset[str]]  # required member -> the constants it may be
-
-
-def _tags(formula: Formula) -> Tags:
-    parts = formula.parts if isinstance(formula, facts.All) else (formula,)
-    required = {part.name for part in parts if isinstance(part, facts.Required)}
-    out: Tags = {}
-    for part in parts:
-        if isinstance(part, facts.Member) and part.name in required:
-            found = _constants(part.value)
-            if found is not None:
-                out[part.name] = found & out.get(part.name, found)
-    return out
-
-
-def _constants(value: Value) -> frozenset[str] | None:
-    """The constants that a Value allows, where a schema in it lists them."""
-    for item in value:
-        if isinstance(item, Literal) and item.holds and isinstance(item.schema.value, dict):
-            listed = item.schema.value
-            if "const" in listed:
-                return frozenset((canonical_json(listed["const"]),))
-            if isinstance(listed.get("enum"), list):
-                return frozenset(map(canonical_json, listed["enum"]))
-    return None
-
-
-def _disjoint(left: Formula, right: Formula, left_tags: Tags, right_tags: Tags) -> bool:
-    for name, constants in left_tags.items():
-        if name in right_tags and not constants & right_tags[name]:
-            return True
-    if isinstance(left, facts.Strings) and isinstance(right, facts.Strings):
-        return left.holds and right.holds and not left.values & right.values
-    if isinstance(left, facts.Numbers) and isinstance(right, facts.Numbers):
-        return left.holds and right.holds and not left.values & right.values
-    return False
-
-
 # -- constants
-
-
-def canonical_json(value: Json) -> str:
-    """One text for each JSON value: equal values have equal texts, 1.0 and 1 among them."""
-    if isinstance(value, dict):
-        members = (f"{_text(name)}:{canonical_json(value[name])}" for name in sorted(value))
-        return "{" + ",".join(members) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(canonical_json, value)) + "]"
-    if isinstance(value, Decimal):
-        whole = value == value.to_integral_value()
-        return str(int(value)) if whole else format(value.normalize(), "f")
-    return _text(value)
-
-
-def _text(value: Json) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def constant(value: Json, kind: str) -> Formula:
@@ -438,17 +384,6 @@ def constant(value: Json, kind: str) -> Formula:
             parts.append(facts.Required(name))
             parts.append(facts.Member(name, frozenset((Constant(canonical_json(member)),))))
     return all_of(parts)
-
-
-def type_of(value: Json) -> str:
-    """The JSON type: integers are numbers."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, (int, float, Decimal)):
-        return "number"
-    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
 def _one_of_constants(values: Iterable[Json], kind: str) -> Formula:

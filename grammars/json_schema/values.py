@@ -13,8 +13,9 @@ from ramify.grammars.json_schema import facts, strings
 from ramify.grammars.json_schema.arrays import ArrayNode, Counter, Way
 from ramify.grammars.json_schema.cases import Conjunction, booleans, cases, numbers
 from ramify.grammars.json_schema.document import Document, Schema
-from ramify.grammars.json_schema.facts import NOTHING, Literal, Value, negate_value
-from ramify.grammars.json_schema.formula import TYPES, Formulas, Options
+from ramify.grammars.json_schema.facts import NOTHING, Formula, Literal, Value, negate_value
+from ramify.grammars.json_schema.formula import Formulas, Options
+from ramify.grammars.json_schema.json_values import TYPES
 from ramify.grammars.json_schema.keys import FREE_NAMES, ClassifiedNames, OtherNames
 from ramify.grammars.json_schema.layout import BOOLEANS, LAYOUTS, NULL, Whitespace
 from ramify.grammars.json_schema.numbers import NumberSet, number, plain_integer
@@ -131,8 +132,11 @@ class Builder:
             formula = self._formulas.of_value(node.value, kind)
             if formula == facts.FALSE:
                 continue
-            for conjunction in cases(formula, self._budget, pointer):
+            for conjunction in self._cases(formula, pointer):
                 getattr(self, f"_add_{kind}")(node, conjunction, pointer)
+
+    def _cases(self, formula: Formula, pointer: str) -> list[Conjunction]:
+        return cases(formula, self._formulas.outlines, self._budget, pointer)
 
     def _settle(self) -> None:
         """Find out which values can be written: those with a scalar, then what needs only such."""
@@ -367,7 +371,7 @@ class Builder:
                 continue
             if kind in ("array", "object"):
                 where.refuse("uniqueItems", f"items may be {kind}s; only scalars can be told apart")
-            for conjunction in cases(formula, self._budget, where.pointer):
+            for conjunction in self._cases(formula, where.pointer):
                 listed = self._unique_terminals(kind, conjunction, terminals, where)
                 count = None if listed is None or count is None else count + listed
         if all(isinstance(terminal, Literals) for terminal in terminals):
@@ -459,7 +463,7 @@ class Builder:
         """The strings that satisfy a Value, as an automaton over names."""
         formula = self._formulas.of_value(value, "string")
         automata: list[tuple[CharAutomaton, bool]] = []
-        for conjunction in cases(formula, self._budget, _pointer(value)):
+        for conjunction in self._cases(formula, _pointer(value)):
             listed = [
                 fact.values
                 for fact in conjunction
