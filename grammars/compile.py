@@ -87,8 +87,8 @@ def _ebnf(spec: EbnfSpec, budget: Budget) -> Node:
         )
     if spec.syntax == "gbnf" or (spec.syntax == "auto" and "::=" in text):
         return rules.build(gbnf.parse(text), spec.start or "root", budget)
-    parsed, start = lark_syntax.parse(text, budget)
-    return rules.build(parsed, spec.start or start, budget)
+    parsed, start = lark_syntax.parse(text, spec.start or "start", budget)
+    return rules.build(parsed, start, budget)
 
 
 def _json_schema(spec: JsonSchemaSpec, budget: Budget) -> Node:

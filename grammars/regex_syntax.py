@@ -195,7 +195,8 @@ class _Parser:
         bounds = self.bounds()
         if bounds is None:
             return body
-        if isinstance(body, (Edge, Previous)) or (isinstance(body, Look) and not self.python):
+        is_bare = self.text[start] != "(" and isinstance(body, (Edge, Previous))
+        if is_bare or (isinstance(body, Look) and not self.python):
             self.fail(f"nothing to repeat before {self.text[where]!r}", where)
         low, high = bounds
         if high is not None and high < low:

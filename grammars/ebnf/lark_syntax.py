@@ -9,12 +9,11 @@ from ramify.grammars.ebnf.rules import Alt, Item, Leaf, Many, Ref, Seq, text_lea
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget
 
-START = "start"
 _WHOLE = "(whole)"
 
 
-def parse(text: str, budget: Budget) -> tuple[dict[str, Item], str]:
-    """Rules by name, and the name of the one to start with."""
+def parse(text: str, start: str, budget: Budget) -> tuple[dict[str, Item], str]:
+    """Rules by name, and the name of the one to start with: `start`, or one made of it."""
     try:
         import lark
     except ImportError as error:
@@ -22,7 +21,9 @@ def parse(text: str, budget: Budget) -> tuple[dict[str, Item], str]:
             "invalid_grammar", "grammars in Lark's syntax need the package 'lark': pip install lark"
         ) from error
     try:
-        grammar = lark.Lark(text, parser="earley", lexer="dynamic", maybe_placeholders=False)
+        grammar = lark.Lark(
+            text, start=start, parser="earley", lexer="dynamic", maybe_placeholders=False
+        )
     except lark.exceptions.UnexpectedInput as error:
         raise GrammarError(
             "invalid_grammar", f"grammar: {error}", offset=error.pos_in_stream
@@ -48,8 +49,8 @@ def parse(text: str, budget: Budget) -> tuple[dict[str, Item], str]:
         name: ways[0] if len(ways) == 1 else Alt(tuple(ways)) for name, ways in options.items()
     }
     if blank is None:
-        return rules, START
-    rules[_WHOLE] = Seq((Ref(START), blank))
+        return rules, start
+    rules[_WHOLE] = Seq((Ref(start), blank))
     return rules, _WHOLE
 
 

@@ -63,6 +63,12 @@ def test_sampled_texts_parse_with_lark(text):
             parser.parse(found.decode())
 
 
+@pytest.mark.parametrize("text", ['top: "a" | start\nstart: "b"', 'top ::= "a" | "b"'])
+def test_starts_with_the_rule_that_is_asked_for(text):
+    grammar = compile_grammar(EbnfSpec(text, start="top"), VOCABULARY)
+    assert fits(grammar, "a") and fits(grammar, "b")
+
+
 @pytest.mark.parametrize(
     ("text", "code", "part"),
     [
