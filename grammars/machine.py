@@ -19,6 +19,7 @@ from ramify.grammars.terminals import Key, Terminal
 Place = tuple[int, int]  # (lexer state, frame)
 DEAD = 0  # the machine state with no places
 DONE: Place = (NOTHING, 0)  # the place after the whole grammar
+OUTSIDE = 1  # the frame below a node that is looked at alone, whatever it is inside of
 ALL_BYTES = tuple(range(256))
 MAX_FORCED = 256
 
@@ -34,6 +35,11 @@ class Node(Protocol):
     ) -> None:
         """Add the places after a part of this node ended with `label`."""
 
+    def close(
+        self, machine: "Machine", position: Hashable, parent: int, label: int, out: set[Place]
+    ) -> None:
+        """As `resume`, but only some of the places: those from which this node ends soonest."""
+
 
 class Frame(NamedTuple):
     """What to go on with."""
@@ -43,16 +49,18 @@ class Frame(NamedTuple):
     parent: int
 
 
-class _Root:
-    """The frame below all others: the text is complete."""
+class _Bottom:
+    """A frame below all others: what is above it is done."""
 
     def enter(self, machine: "Machine", parent: int, out: set[Place]) -> None:
-        out.add(DONE)
+        out.add((NOTHING, parent))
 
     def resume(
         self, machine: "Machine", position: Hashable, parent: int, label: int, out: set[Place]
     ) -> None:
-        out.add(DONE)
+        out.add((NOTHING, parent))
+
+    close = resume
 
 
 class Machine:
@@ -61,7 +69,7 @@ class Machine:
     def __init__(self, lexer: Lexer, root: Node, limits: Limits) -> None:
         self.lexer = lexer
         self._limits = limits
-        self._frames: list[Frame] = [Frame(_Root(), 0, 0)]
+        self._frames = [Frame(_Bottom(), 0, 0), Frame(_Bottom(), 0, OUTSIDE)]
         self._frame_ids: dict[Frame, int] = {}
         self._after: dict[tuple[int, int], frozenset[Place]] = {}
         self.places: list[tuple[Place, ...]] = [()]
@@ -79,6 +87,16 @@ class Machine:
     def num_states(self) -> int:
         """Machine states interned so far."""
         return len(self.places)
+
+    def frame_at(self, frame: int) -> Frame:
+        """The frame of a number."""
+        return self._frames[frame]
+
+    def after(self, frame: int, label: int) -> int:
+        """The state after `frame`'s part ended with `label`."""
+        out = set[Place]()
+        self.resume(frame, label, out)
+        return self._intern(out)
 
     # -- for nodes
 

@@ -160,17 +160,38 @@ class ArrayNode:
             machine.resume(parent, 0, out)
             return
         if at == "unique":
-            self._saw(machine, position, parent, label, out)
-            return
-        layout = self.layout
+            position = self._saw(position, label)
         if at != "," and self._is_enough(position.num, position.counts):
-            closing = layout.close_empty_array if at == "[" else layout.close_array
-            machine.begin(closing, machine.frame(self, ItemPlace("]", 0), parent), out)
+            self._bracket(machine, position, parent, out)
+        self._go_on(machine, position, parent, out)
+
+    def close(
+        self, machine: Machine, position: object, parent: int, label: int, out: set[Place]
+    ) -> None:
+        """The closing bracket, or else one item more."""
+        assert isinstance(position, ItemPlace)
+        at = position.at
+        if at == "]":
+            machine.resume(parent, 0, out)
+            return
+        if at == "unique":
+            position = self._saw(position, label)
+        if at != "," and self._is_enough(position.num, position.counts):
+            self._bracket(machine, position, parent, out)
+        else:
+            self._go_on(machine, position, parent, out)
+
+    def _bracket(self, machine: Machine, position: ItemPlace, parent: int, out: set[Place]) -> None:
+        layout = self.layout
+        bracket = layout.close_empty_array if position.at == "[" else layout.close_array
+        machine.begin(bracket, machine.frame(self, ItemPlace("]", 0), parent), out)
+
+    def _go_on(self, machine: Machine, position: ItemPlace, parent: int, out: set[Place]) -> None:
         following = self._next(position.num, position.counts)
-        if at == "item":
+        if position.at == "item":
             if following:
                 frame = machine.frame(self, position._replace(at=","), parent)
-                machine.begin(layout.comma, frame, out)
+                machine.begin(self.layout.comma, frame, out)
             return
         for way, index, counts in following:
             if self.unique is None:
@@ -202,17 +223,11 @@ class ArrayNode:
             found = self._captured[terminal, seen] = Captured(terminal, seen, is_name=False)
         return found
 
-    def _saw(
-        self, machine: Machine, position: ItemPlace, parent: int, label: int, out: set[Place]
-    ) -> None:
+    def _saw(self, position: ItemPlace, label: int) -> ItemPlace:
+        """The place after an item that differs from those before."""
         assert self.unique is not None
         if self.choices is not None:
-            chosen = ItemPlace("item", position.num, taken=position.taken | 1 << label)
-            self.resume(machine, chosen, parent, 0, out)
-            return
-        captured = self._capture(self.unique[position.counts[0]], position.seen)
-        text, _ = captured.texts[label]
-        after = ItemPlace(
-            "item", position.num, (), position.seen | ({text} if text is not None else set())
-        )
-        self.resume(machine, after, parent, 0, out)
+            return ItemPlace("item", position.num, taken=position.taken | 1 << label)
+        text, _ = self._capture(self.unique[position.counts[0]], position.seen).texts[label]
+        seen = position.seen | ({text} if text is not None else set())
+        return ItemPlace("item", position.num, (), seen)

@@ -93,25 +93,50 @@ class ObjectNode:
             machine.resume(parent, 0, out)
         elif at == "{":
             if self._may_close(position):
-                closed = machine.frame(self, MemberPlace("}", 0, 0), parent)
-                machine.begin(self.layout.close_empty_object, closed, out)
+                self._bracket(machine, position, parent, out)
             self._names(machine, position, parent, out)
         elif at == ",":
             self._names(machine, position, parent, out)
         elif at == "value":
             if self._may_close(position):
-                closed = machine.frame(self, MemberPlace("}", 0, 0), parent)
-                machine.begin(self.layout.close_object, closed, out)
+                self._bracket(machine, position, parent, out)
             if self._selected(position) or self._may_take_other(position):
-                machine.begin(
-                    self.layout.comma, machine.frame(self, position._replace(at=","), parent), out
-                )
+                self._comma(machine, position, parent, out)
         elif at == "name":
             seen = label + 1 if self.order == "schema" else position.seen | 1 << label
             after = position._replace(at="value", seen=seen, num=self._counted(position.num))
             self.values[label].enter(machine, machine.frame(self, after, parent), out)
         else:
             self._other_value(machine, position, parent, label, out)
+
+    def close(
+        self, machine: Machine, position: object, parent: int, label: int, out: set[Place]
+    ) -> None:
+        """The closing brace, or else one member that is still needed."""
+        assert isinstance(position, MemberPlace)
+        at = position.at
+        if at in ("{", "value") and self._may_close(position):
+            self._bracket(machine, position, parent, out)
+        elif at in ("{", ","):
+            self._needed_name(machine, position, parent, out)
+        elif at == "value":
+            self._comma(machine, position, parent, out)
+        elif at == "other":
+            self._other_value(machine, position, parent, label, out, soonest=True)
+        else:
+            self.resume(machine, position, parent, label, out)
+
+    def _bracket(
+        self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
+    ) -> None:
+        layout = self.layout
+        brace = layout.close_empty_object if position.at == "{" else layout.close_object
+        machine.begin(brace, machine.frame(self, MemberPlace("}", 0, 0), parent), out)
+
+    def _comma(self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]) -> None:
+        machine.begin(
+            self.layout.comma, machine.frame(self, position._replace(at=","), parent), out
+        )
 
     def _counted(self, count: int) -> int:
         return count + 1 if self.high is not None else min(count + 1, self.low)
@@ -167,12 +192,36 @@ class ObjectNode:
     def _names(self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]) -> None:
         selected = self._selected(position)
         if selected:
-            frame = machine.frame(self, position._replace(at="name"), parent)
-            machine.begin_at(self._declared, self._declared.selecting(selected), frame, out)
+            self._declared_name(machine, position, selected, parent, out)
         if self._may_take_other(position):
-            seen = len(self.names) if self.order == "schema" else position.seen
-            frame = machine.frame(self, position._replace(at="other", seen=seen), parent)
-            machine.begin(self._other_terminal(position), frame, out)
+            self._other_name(machine, position, parent, out)
+
+    def _needed_name(
+        self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
+    ) -> None:
+        """One name that is required, wanted or at least counted."""
+        selected = self._selected(position)
+        if self.wanted is None or position.met or selected & self.required:
+            selected = selected & self.required or selected
+        elif self._may_take_other(position):
+            selected = 0
+        if selected:
+            self._declared_name(machine, position, selected & -selected, parent, out)
+        else:
+            self._other_name(machine, position, parent, out)
+
+    def _declared_name(
+        self, machine: Machine, position: MemberPlace, selected: int, parent: int, out: set[Place]
+    ) -> None:
+        frame = machine.frame(self, position._replace(at="name"), parent)
+        machine.begin_at(self._declared, self._declared.selecting(selected), frame, out)
+
+    def _other_name(
+        self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
+    ) -> None:
+        seen = len(self.names) if self.order == "schema" else position.seen
+        frame = machine.frame(self, position._replace(at="other", seen=seen), parent)
+        machine.begin(self._other_terminal(position), frame, out)
 
     def _other_terminal(self, position: MemberPlace) -> Terminal:
         assert self.other_names is not None
@@ -185,14 +234,21 @@ class ObjectNode:
         return found
 
     def _other_value(
-        self, machine: Machine, position: MemberPlace, parent: int, label: int, out: set[Place]
+        self,
+        machine: Machine,
+        position: MemberPlace,
+        parent: int,
+        label: int,
+        out: set[Place],
+        *,
+        soonest: bool = False,
     ) -> None:
         after = position._replace(at="value", num=self._counted(position.num))
         if self._tracks:
             name, label = self._captured[position.others].texts[label]
             after = after._replace(others=position.others | ({name} if name is not None else set()))
-        if self._room(position):
+        wanted = None if self.wanted is None or position.met else self.wanted.values.get(label)
+        if self._room(position) and not (wanted and soonest):
             self.other_values[label].enter(machine, machine.frame(self, after, parent), out)
-        if self.wanted is not None and not position.met and label in self.wanted.values:
-            frame = machine.frame(self, after._replace(met=True), parent)
-            self.wanted.values[label].enter(machine, frame, out)
+        if wanted is not None:
+            wanted.enter(machine, machine.frame(self, after._replace(met=True), parent), out)
