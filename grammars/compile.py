@@ -1,17 +1,19 @@
 """From a spec to a grammar over a vocabulary."""
 
 from ramify.grammars import regex_syntax
-from ramify.grammars.automata import CharAutomaton, regex_automaton
+from ramify.grammars.automata import CharAutomaton
 from ramify.grammars.charsets import spelling
 from ramify.grammars.ebnf import gbnf, lark_syntax, rules
-from ramify.grammars.errors import GrammarError
+from ramify.grammars.errors import GrammarError, Relaxed
 from ramify.grammars.json_schema.document import Document
 from ramify.grammars.json_schema.formula import Options
-from ramify.grammars.json_schema.values import Builder
+from ramify.grammars.json_schema.relaxing import relaxed_root
+from ramify.grammars.json_schema.values import Builder, ValueNode
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import DEFAULT_LIMITS, Budget, Limits
 from ramify.grammars.machine import Machine, Node, Place
 from ramify.grammars.matcher import TokenGrammar
+from ramify.grammars.regex import regex_automaton
 from ramify.grammars.spec import (
     AnyJsonSpec,
     ChoicesSpec,
@@ -35,8 +37,12 @@ def compile_grammar(
     of one vocabulary belong to one thread.
     """
     budget = Budget(limits)
-    root = _root(spec, budget)
-    return TokenGrammar(vocabulary, lambda: shared_lexer(vocabulary), root, limits)
+    relaxed: tuple[Relaxed, ...] = ()
+    if isinstance(spec, JsonSchemaSpec) and not spec.strict:
+        root, relaxed = relaxed_root(spec.schema, limits, lambda read: _built(read, spec, budget))
+    else:
+        root = _root(spec, budget)
+    return TokenGrammar(vocabulary, lambda: shared_lexer(vocabulary), root, limits, relaxed)
 
 
 def shared_lexer(vocabulary: Vocabulary) -> Lexer:
@@ -62,6 +68,8 @@ class TerminalNode:
     ) -> None:
         """It has no parts."""
         raise AssertionError("a terminal has no parts")
+
+    close = resume
 
 
 def _root(spec: GrammarSpec, budget: Budget) -> Node:
@@ -92,7 +100,10 @@ def _ebnf(spec: EbnfSpec, budget: Budget) -> Node:
 
 
 def _json_schema(spec: JsonSchemaSpec, budget: Budget) -> Node:
-    document = Document(spec.schema, budget.limits)
+    return _built(Document(spec.schema, budget.limits), spec, budget)
+
+
+def _built(document: Document, spec: JsonSchemaSpec, budget: Budget) -> ValueNode:
     options = Options(formats=spec.formats)
     return Builder(document, options, spec.order, spec.whitespace, budget).build()
 

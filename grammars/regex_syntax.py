@@ -343,18 +343,16 @@ class _Parser:
         self.at = stop + 1
 
     def lookahead(self, start: int, negated: bool) -> Tree:
-        if self.look_depth:
-            self.refuse("a lookaround inside a lookahead is not supported", start)
-        self.look_depth = self.depth
+        outer, self.look_depth = self.look_depth, self.depth
         body = self.choice()
-        self.look_depth = 0
-        if _has_look(body):
-            self.refuse("a lookaround inside a lookahead is not supported", start)
+        self.look_depth = outer
+        if _looks_far(body):
+            self.refuse("a lookahead inside a lookahead may see one character only", start)
         return Look(body, negated)
 
     def lookbehind(self, start: int, negated: bool) -> Tree:
         body = self.choice()
-        charset = _single_char(body)
+        charset = single_char(body)
         if charset is None:
             self.refuse("lookbehind is supported for one character only", start)
         return Previous(charset, negated)
@@ -571,19 +569,33 @@ _CATEGORY_NAMES = {
 }
 
 
-def _single_char(tree: Tree) -> CharSet | None:
+def single_char(tree: Tree) -> CharSet | None:
+    """The set of the tree's texts, if all of them are one character long."""
+    found = next_chars(tree)
+    return None if found is None or found[1] else found[0]
+
+
+def next_chars(tree: Tree) -> tuple[CharSet, bool] | None:
+    """What the tree asks of what follows, if that is one character at most: those it may be, and
+    whether it may be the end."""
     if isinstance(tree, Char):
-        return tree.charset
+        return tree.charset, False
+    if tree == Edge("end"):
+        return (), True
     if isinstance(tree, Choice):
-        options = [_single_char(option) for option in tree.options]
-        if all(option is not None for option in options):
-            return charsets.union(*(option for option in options if option is not None))
+        options = [next_chars(option) for option in tree.options]
+        known = [option for option in options if option is not None]
+        if len(known) == len(options):
+            return charsets.union(*(chars for chars, _ in known)), any(end for _, end in known)
     return None
 
 
-def _has_look(tree: Tree) -> bool:
+def _looks_far(tree: Tree) -> bool:
+    """Has it a lookahead of more than one character?"""
+    if isinstance(tree, Look):
+        return next_chars(tree.body) is None
     if isinstance(tree, Repeat):
-        return _has_look(tree.body)
+        return _looks_far(tree.body)
     parts = (
         tree.parts
         if isinstance(tree, Sequence)
@@ -591,4 +603,4 @@ def _has_look(tree: Tree) -> bool:
         if isinstance(tree, Choice)
         else ()
     )
-    return isinstance(tree, Look) or any(map(_has_look, parts))
+    return any(map(_looks_far, parts))

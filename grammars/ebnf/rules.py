@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ramify.grammars import regex_syntax as syntax
-from ramify.grammars.automata import regex_automaton
 from ramify.grammars.charsets import spelling
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Machine, Node, Place
+from ramify.grammars.regex import regex_automaton
 from ramify.grammars.regex_syntax import Char, Choice, Repeat, Sequence
 from ramify.grammars.terminals import Key, Terminal, Text
 
@@ -104,6 +104,16 @@ class RuleNode:
             machine.resume(parent, 0, out)
         self._go_on(machine, position, parent, out)
 
+    def close(
+        self, machine: Machine, position: object, parent: int, label: int, out: set[Place]
+    ) -> None:
+        """After a symbol: the end, or else any symbol that may follow."""
+        assert isinstance(position, int)
+        if self.is_end[position]:
+            machine.resume(parent, 0, out)
+        else:
+            self._go_on(machine, position, parent, out)
+
     def _go_on(self, machine: Machine, position: int, parent: int, out: set[Place]) -> None:
         for symbol, target in self.next[position]:
             # the last symbol hands over to the parent itself: loops do not pile up frames
@@ -130,6 +140,8 @@ class EmptyOr:
     ) -> None:
         """It has no parts."""
         raise AssertionError("no parts")
+
+    close = resume
 
 
 def build(rules: dict[str, Item], start: str, budget: Budget) -> Node:

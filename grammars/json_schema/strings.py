@@ -13,12 +13,12 @@ from ramify.grammars.automata import (
     Words,
     combine,
     explore,
-    regex_automaton,
 )
 from ramify.grammars.charsets import Alphabet, SpellingNode, spelling
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.formats import FORMATS, MAX_LENGTH
 from ramify.grammars.limits import Budget, Remembered
+from ramify.grammars.regex import regex_automaton
 from ramify.grammars.terminals import Key, Shadow, Terminal, text_move, text_transitions
 
 OPEN, CLOSED = "open", "closed"

@@ -9,9 +9,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ramify.grammars import regex_syntax as syntax
-from ramify.grammars.automata import Regex, State, Table, explore
+from ramify.grammars.automata import State, Table, explore
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget, Limits
+from ramify.grammars.regex import Regex
 from ramify.lang.errors import InvalidRequest
 
 _LIMITS = Limits(compile_seconds=0.5, explored_states=2_000)

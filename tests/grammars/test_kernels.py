@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from ramify.grammars import kernels
-from ramify.grammars.automata import AnyText, regex_automaton
+from ramify.grammars.automata import AnyText
 from ramify.grammars.charsets import spelling
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import DEFAULT_LIMITS, Budget
+from ramify.grammars.regex import regex_automaton
 from ramify.grammars.regex_syntax import parse
 from ramify.grammars.terminals import Text
 from tests.grammars.vocabularies import byte_vocabulary

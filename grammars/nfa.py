@@ -1,0 +1,123 @@
+"""Thompson's automaton of a regex's tree: characters to move by, guarded empty moves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ramify.grammars import regex_syntax as syntax
+from ramify.grammars.charsets import ANY, CharSet
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.limits import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What comes after this point is (not) a character of the set, or the end if `at_end`."""
+
+    charset: CharSet
+    at_end: bool
+    negated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """From here on the text begins (does not begin) with what leads from `entry` to an end."""
+
+    entry: int
+    negated: bool
+
+
+Guard = syntax.Edge | syntax.Previous | Next | Ahead
+
+
+class Nfa:
+    """States 0..num_states-1. A state has one move by a character, or empty moves, or neither."""
+
+    def __init__(self, tree: syntax.Tree, budget: Budget, *, search: bool = False) -> None:
+        self._budget = budget
+        self.moves: list[tuple[CharSet, int] | None] = []
+        self.edges: list[list[tuple[Guard | None, int]]] = []
+        self.look_ends = set[int]()  # where lookaheads have matched
+        self.final = self._new()
+        self.rest: int | None = None  # searching: the state that reads the rest of any text
+        entry = self.final
+        if search:
+            entry = self.rest = self._loop(ANY, entry)
+        entry = self._build(tree, entry)
+        self.entry = self._loop(ANY, entry) if search else entry
+
+    def guards(self) -> Iterator[Guard]:
+        """All guards of empty moves."""
+        for edges in self.edges:
+            for guard, _ in edges:
+                if guard is not None:
+                    yield guard
+
+    # -- building: each _build returns the entry of a piece that goes on to `after`
+
+    def _new(self) -> int:
+        if len(self.edges) >= self._budget.limits.regex_nodes:
+            raise GrammarError(
+                "grammar_too_complex",
+                f"regex: more than {self._budget.limits.regex_nodes} states once its repeats are "
+                "written out; use smaller repeat counts",
+            )
+        self._budget.tick()
+        self.moves.append(None)
+        self.edges.append([])
+        return len(self.edges) - 1
+
+    def _char(self, charset: CharSet, after: int) -> int:
+        state = self._new()
+        self.moves[state] = (charset, after)
+        return state
+
+    def _loop(self, charset: CharSet, after: int) -> int:
+        entry = self._new()
+        self.edges[entry] += [(None, self._char(charset, entry)), (None, after)]
+        return entry
+
+    def _build(self, tree: syntax.Tree, after: int) -> int:
+        match tree:
+            case syntax.Char(charset):
+                return self._char(charset, after)
+            case syntax.Sequence(parts):
+                for part in reversed(parts):
+                    after = self._build(part, after)
+                return after
+            case syntax.Choice(options):
+                entries = [self._build(option, after) for option in options]
+                entry = self._new()
+                self.edges[entry] += [(None, option) for option in entries]
+                return entry
+            case syntax.Repeat(body, low, high):
+                return self._repeat(body, low, high, after)
+            case syntax.Look(body, negated):
+                guard: Guard = self._lookahead(body, negated)
+            case _:
+                guard = tree
+        entry = self._new()
+        self.edges[entry].append((guard, after))
+        return entry
+
+    def _lookahead(self, body: syntax.Tree, negated: bool) -> Guard:
+        following = syntax.next_chars(body)
+        if following is not None:
+            return Next(*following, negated)
+        end = self._new()
+        self.look_ends.add(end)
+        return Ahead(self._build(body, end), negated)
+
+    def _repeat(self, body: syntax.Tree, low: int, high: int | None, after: int) -> int:
+        if high is None:
+            loop = self._new()
+            self.edges[loop] += [(None, self._build(body, loop)), (None, after)]
+            entry = loop
+        else:
+            entry = after
+            for _ in range(high - low):
+                optional = self._new()
+                self.edges[optional] += [(None, self._build(body, entry)), (None, after)]
+                entry = optional
+        for _ in range(low):
+            entry = self._build(body, entry)
+        return entry

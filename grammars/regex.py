@@ -1,0 +1,373 @@
+"""Regular expressions run as sets of threads, deterministic and made state by state.
+
+A thread waits for one of a set of character classes, to go on at an NFA state. What a regex asks of
+the neighbouring characters is in the classes that its threads wait for. A longer lookahead becomes
+an obligation of the threads that passed it: a set of threads beside them, which must (must not)
+reach the lookahead's end.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ramify.grammars import regex_syntax as syntax
+from ramify.grammars.automata import CharAutomaton, State, explore
+from ramify.grammars.charsets import Alphabet, contains
+from ramify.grammars.limits import Budget
+from ramify.grammars.nfa import Ahead, Guard, Next, Nfa
+
+Threads = frozenset[int]
+Obligation = tuple[bool, Threads]  # negated; threads of the lookahead
+Obligations = frozenset[Obligation]
+NONE: Obligations = frozenset()
+ACCEPT = 0  # the thread that is at the end of the regex
+AT_START = -1  # the group of the start: no character was read
+SMALL = 64  # closures of more states are not kept
+MAX_ROWS = 1024  # kept of one regex
+
+
+class Hit(NamedTuple):
+    """What empty moves reach: a move, an end of a lookahead (`after` LOOKED), the end (ENDED)."""
+
+    classes: int  # bit set of the classes that may come next, END among them
+    after: int
+    aheads: frozenset[Ahead]
+
+
+LOOKED, ENDED = -2, -1
+
+
+class Regex:
+    """The texts that a tree matches as a whole; or, searching, those in which it matches."""
+
+    def __init__(self, tree: syntax.Tree, budget: Budget, *, search: bool = False) -> None:
+        self._nfa = nfa = Nfa(tree, budget, search=search)
+        guards = {*nfa.guards()}
+        previous = [guard for guard in guards if isinstance(guard, syntax.Previous)]
+        following = [guard for guard in guards if isinstance(guard, Next)]
+        sets = [move[0] for move in nfa.moves if move]
+        sets += [guard.charset for guard in previous] + [guard.charset for guard in following]
+        self.alphabet = Alphabet(sets)
+        self._every = (1 << self.alphabet.num_classes) - 1
+        self._end = self._every + 1  # the bit of the end of the text
+        self._bits = [self.alphabet.classes(move[0]) if move else 0 for move in nfa.moves]
+        self._next_bits = {guard: self._allowed(guard) for guard in following}
+        self._groups = self._group_classes(previous)
+        self.looks_ahead = any(isinstance(guard, Ahead) for guard in guards)
+        self._thread_ids: dict[tuple[int, int, Obligations], int] = {(0, ENDED, NONE): ACCEPT}
+        self._threads: list[tuple[int, int, Obligations]] = [(0, ENDED, NONE)]
+        self._live_classes = _Liveness(nfa, self).classes(bool(previous or following))
+        self._closures: dict[tuple[int, int], Threads | None] = {}
+        self._rows: dict[Threads, list[Threads | None]] = {}
+        self._all: Threads = frozenset()
+        self._universal = -1  # the thread from which every text is matched
+        if nfa.rest is not None:
+            self._universal = self._thread(self._every, nfa.rest, NONE)
+            self._all = frozenset((ACCEPT, self._universal))
+        self.start: State | None = self._arrive({NONE: (nfa.entry,)}, AT_START)
+
+    def step(self, state: State, cls: int) -> State | None:
+        """All threads over one character."""
+        row = self._rows.get(state)
+        if row is None:
+            if len(self._rows) >= MAX_ROWS:
+                self._rows.clear()
+            row = self._rows[state] = self._row(state)
+        return row[cls]
+
+    def accepts(self, state: State) -> bool:
+        """Does a thread reach the end here, its obligations met?"""
+        return ACCEPT in state
+
+    # -- classes
+
+    def _allowed(self, guard: Next) -> int:
+        inside = self.alphabet.classes(guard.charset) | (self._end if guard.at_end else 0)
+        return (self._every | self._end) & ~inside if guard.negated else inside
+
+    def _group_classes(self, guards: list[syntax.Previous]) -> list[int]:
+        """Of each class: which group it is in, of those that `Previous` guards tell apart."""
+        numbers: dict[tuple[bool, ...], int] = {}
+        out: list[int] = []
+        for code in self.alphabet.samples:
+            inside = tuple(contains(guard.charset, code) for guard in guards)
+            out.append(numbers.setdefault(inside, len(numbers)))
+        return out
+
+    def _is_past(self, guard: syntax.Previous, group: int) -> bool:
+        if group == AT_START:
+            return guard.negated
+        sample = self.alphabet.samples[self._groups.index(group)]
+        return contains(guard.charset, sample) != guard.negated
+
+    # -- empty moves
+
+    def hits(self, states: Iterable[int], group: int) -> set[Hit]:
+        """All that empty moves from the states reach; `group` is that of the class just read."""
+        out = set[Hit]()
+        nfa = self._nfa
+        todo = [Hit(self._every | self._end, state, frozenset()) for state in states]
+        seen = set(todo)
+        while todo:
+            classes, state, aheads = todo.pop()
+            move = nfa.moves[state]
+            if move:
+                classes &= self._bits[state]
+                if classes:
+                    out.add(Hit(classes, move[1], aheads))
+            elif state == nfa.final or state in nfa.look_ends:
+                out.add(Hit(classes, ENDED if state == nfa.final else LOOKED, aheads))
+            for guard, target in nfa.edges[state]:
+                hit = Hit(classes, target, aheads)
+                if guard is not None:
+                    passed = self._pass(guard, hit, group)
+                    if passed is None:
+                        continue
+                    hit = passed
+                if hit not in seen:
+                    seen.add(hit)
+                    todo.append(hit)
+        return out
+
+    def _pass(self, guard: Guard, hit: Hit, group: int) -> Hit | None:
+        """The hit past a guard; None where it holds the thread back."""
+        match guard:
+            case syntax.Edge(where):
+                if where == "start":
+                    return hit if group == AT_START else None
+                classes = hit.classes & self._end
+            case syntax.Previous():
+                return hit if self._is_past(guard, group) else None
+            case Ahead():
+                return hit._replace(aheads=hit.aheads | {guard})
+            case Next():
+                classes = hit.classes & self._next_bits[guard]
+        return hit._replace(classes=classes) if classes else None
+
+    # -- running
+
+    def _thread(self, classes: int, after: int, obligations: Obligations) -> int:
+        key = (classes, after, obligations)
+        found = self._thread_ids.get(key)
+        if found is None:
+            found = self._thread_ids[key] = len(self._threads)
+            self._threads.append(key)
+        return found
+
+    def _row(self, state: Threads) -> list[Threads | None]:
+        """The states after each class. Threads that wait for the same are taken together."""
+        waiting: dict[tuple[int, Obligations], set[int]] = {}
+        for thread in state:
+            classes, after, obligations = self._threads[thread]
+            waiting.setdefault((classes, obligations), set()).add(after)
+        made: dict[tuple[object, ...], Threads | None] = {}
+        row: list[Threads | None] = []
+        for cls, group in enumerate(self._groups):
+            moving = tuple(key for key in waiting if key[0] >> cls & 1)
+            if not moving:
+                row.append(None)
+                continue
+            same = (group, *moving) if all(key[1] is NONE for key in moving) else (cls,)
+            if same not in made:
+                made[same] = self._move(moving, waiting, cls)
+            row.append(made[same])
+        return row
+
+    def _move(
+        self,
+        moving: tuple[tuple[int, Obligations], ...],
+        waiting: Mapping[tuple[int, Obligations], set[int]],
+        cls: int,
+    ) -> Threads | None:
+        moved: dict[Obligations, set[int]] = {}
+        for key in moving:
+            kept = self._step_obligations(key[1], cls) if key[1] else NONE
+            if kept is not None:
+                moved.setdefault(kept, set()).update(waiting[key])
+        return self._arrive(moved, self._groups[cls])
+
+    def _arrive(self, moved: Mapping[Obligations, Iterable[int]], group: int) -> Threads | None:
+        """The state after moves to NFA states; None if it is dead."""
+        found = set[int]()
+        for obligations, states in moved.items():
+            if obligations or self.looks_ahead:
+                found |= self._obliged(self.hits(states, group), obligations, group)
+            else:
+                found |= self._close(states, group)
+        if self._universal in found:
+            return self._all
+        return frozenset(found) or None
+
+    def _close(self, states: Iterable[int], group: int) -> set[int]:
+        out = set[int]()
+        large: list[int] = []
+        for state in states:
+            key = (state, group)
+            if key not in self._closures:
+                hits = self.hits((state,), group)
+                self._closures[key] = self._from_hits(hits) if len(hits) <= SMALL else None
+            closure = self._closures[key]
+            if closure is None:
+                large.append(state)
+            else:
+                out |= closure
+        return out | self._from_hits(self.hits(large, group)) if large else out
+
+    def _from_hits(self, hits: Iterable[Hit]) -> Threads:
+        """Threads without obligations."""
+        out = set[int]()
+        for classes, after, _ in hits:
+            if after == ENDED:
+                if classes & self._end:
+                    out.add(ACCEPT)
+            else:
+                kept = classes & self._live_classes[after]
+                if kept:
+                    out.add(self._thread(kept, after, NONE))
+        return frozenset(out)
+
+    # -- obligations
+
+    def _obliged(self, hits: Iterable[Hit], obligations: Obligations, group: int) -> set[int]:
+        out = set[int]()
+        for classes, after, aheads in hits:
+            met = self._start_obligations(aheads, obligations, group)
+            if met is None:
+                continue
+            if after == ENDED:
+                if classes & self._end and all(
+                    (ACCEPT in threads) != negated for negated, threads in met
+                ):
+                    out.add(ACCEPT)
+            else:
+                kept = classes & self._live_classes[after]
+                if kept:
+                    out.add(self._thread(kept, after, met))
+        return out
+
+    def _start_obligations(
+        self, aheads: Iterable[Ahead], obligations: Obligations, group: int
+    ) -> Obligations | None:
+        kept = set(obligations)
+        for ahead in aheads:
+            if not self._oblige(kept, ahead.negated, (ahead.entry,), group):
+                return None
+        return frozenset(kept) if kept else NONE
+
+    def _step_obligations(self, obligations: Obligations, cls: int) -> Obligations | None:
+        """What is left of lookaheads after a character; None if one has failed."""
+        kept = set[Obligation]()
+        for negated, threads in obligations:
+            moved = [
+                self._threads[thread][1]
+                for thread in threads
+                if self._threads[thread][0] >> cls & 1
+            ]
+            if not self._oblige(kept, negated, moved, self._groups[cls]):
+                return None
+        return frozenset(kept) if kept else NONE
+
+    def _oblige(
+        self, kept: set[Obligation], negated: bool, states: Iterable[int], group: int
+    ) -> bool:
+        """Add what is left of a lookahead; False if it has failed."""
+        states = [*states]
+        if LOOKED in states:
+            return not negated
+        threads = set[int]()
+        for classes, after, _ in self.hits(states, group):
+            if after != LOOKED:
+                kept_classes = classes & self._live_classes[after]
+                if kept_classes:
+                    threads.add(self._thread(kept_classes, after, NONE))
+                continue
+            if classes == self._every | self._end:
+                return not negated
+            if classes & self._end:
+                threads.add(ACCEPT)
+            if classes & self._every:
+                threads.add(self._thread(classes & self._every, LOOKED, NONE))
+        if threads:
+            kept.add((negated, frozenset(threads)))
+        return bool(threads) or negated
+
+
+class _Liveness:
+    """Which classes may be read to arrive at an NFA state, if the text is to be finished."""
+
+    def __init__(self, nfa: Nfa, regex: Regex) -> None:
+        self._nfa = nfa
+        self._regex = regex
+
+    def classes(self, is_guarded: bool) -> list[int]:
+        """[state] bit set of classes. Lookaheads of more than one character count as met."""
+        regex, every = self._regex, self._regex._every
+        optimistic = self._reaching(free=False)
+        live = [every if state in optimistic else 0 for state in range(len(self._nfa.moves))]
+        if not is_guarded:
+            return live
+        sure = self._reaching(free=True)
+        in_doubt = [move[1] for move in self._nfa.moves if move and move[1] in optimistic - sure]
+        for state in in_doubt:
+            live[state] = 0
+        users: dict[int, list[tuple[int, int, int]]] = {}  # state -> (user, group, classes)
+        todo: list[tuple[int, int]] = []
+        for state in dict.fromkeys(in_doubt):
+            for group in set(regex._groups):
+                for classes, after, _ in regex.hits((state,), group):
+                    if after == LOOKED or classes & (regex._end if after == ENDED else live[after]):
+                        todo.append((state, group))
+                    elif after != ENDED:
+                        users.setdefault(after, []).append((state, group, classes))
+        while todo:
+            state, group = todo.pop()
+            bits = sum(1 << cls for cls, other in enumerate(regex._groups) if other == group)
+            if bits & ~live[state]:
+                live[state] |= bits
+                todo += [(user, at) for user, at, classes in users.get(state, ()) if classes & bits]
+        return live
+
+    def _reaching(self, *, free: bool) -> set[int]:
+        """States from which an end is reached by empty moves and characters, but never past the
+        start of the text, and past its end by empty moves only. `free`: without looking around."""
+        passable = (syntax.Edge,) if free else (syntax.Edge, syntax.Previous, Next, Ahead)
+        empty: dict[int, list[int]] = {}  # target -> sources
+        at_end: dict[int, list[int]] = {}
+        reading: dict[int, list[int]] = {}
+        for state, edges in enumerate(self._nfa.edges):
+            for guard, target in edges:
+                if guard == _END:
+                    at_end.setdefault(target, []).append(state)
+                elif guard is None or (guard != _START and isinstance(guard, passable)):
+                    empty.setdefault(target, []).append(state)
+            move = self._nfa.moves[state]
+            if move and move[0]:
+                reading.setdefault(move[1], []).append(state)
+        ended = _closure((self._nfa.final, *self._nfa.look_ends), empty, at_end)
+        return _closure(ended, empty, reading)
+
+
+_START, _END = syntax.Edge("start"), syntax.Edge("end")
+
+
+def _closure(first: Iterable[int], *sources: Mapping[int, list[int]]) -> set[int]:
+    found = set(first)
+    todo = [*found]
+    while todo:
+        state = todo.pop()
+        for each in sources:
+            for source in each.get(state, ()):
+                if source not in found:
+                    found.add(source)
+                    todo.append(source)
+    return found
+
+
+def regex_automaton(
+    tree: syntax.Tree, budget: Budget, what: str, *, search: bool = False
+) -> CharAutomaton:
+    """The automaton of a whole-text match, or of a match anywhere in the text."""
+    regex = Regex(tree, budget, search=search)
+    if not regex.looks_ahead or regex.start is None:
+        return regex
+    # only exploring it all tells which of its states can still meet their obligations
+    return explore(regex.alphabet, regex.start, regex.step, regex.accepts, budget, what)
