@@ -116,6 +116,7 @@ class Lexer:
         self._moves: list[Mapping[int, Key | Elsewhere] | None] = [{}]
         self._next: list[dict[int, int]] = [{}]  # those of the moves that were ever made
         self._is_final: list[bool | None] = [True]
+        self._special: list[Mapping[int, int] | None] = [{}]
         self.labels: list[int | None] = [None]  # of each state: where it ends its terminal
         self._inside: dict[int, Inside] = {}
         self._lengths: dict[int, LengthTable] = {}
@@ -149,6 +150,7 @@ class Lexer:
             self._moves.append(None)
             self._next.append({})
             self._is_final.append(None)
+            self._special.append(None)
             self.labels.append(terminal.label(key))
         return state
 
@@ -175,6 +177,18 @@ class Lexer:
             self._next[state][byte] = target
         return target
 
+    def special(self, state: int) -> Mapping[int, int]:
+        """Special token -> the state after it."""
+        found = self._special[state]
+        if found is None:
+            pair = self._keys[state]
+            assert pair is not None
+            found = self._special[state] = {
+                token_id: self.state(pair[0], key)
+                for token_id, key in pair[0].special(pair[1]).items()
+            }
+        return found
+
     def is_shadowed(self, state: int) -> bool:
         """Does it read almost what another state does?"""
         pair = self._keys[state]
@@ -184,7 +198,7 @@ class Lexer:
         """Does nothing lead on?"""
         found = self._is_final[state]
         if found is None:
-            found = self._is_final[state] = not self.moves(state)
+            found = self._is_final[state] = not (self.moves(state) or self.special(state))
         return found
 
     def inside(self, state: int) -> Inside:
@@ -200,7 +214,11 @@ class Lexer:
             if shadow is not None:
                 found = self._from_shadow(state, shadow)
             else:
-                found = self._walk_plain(state) or self._walk_wide(state)
+                found = pair[0].inside(self, pair[1])
+                found = found or self._walk_plain(state) or self._walk_wide(state)
+            special = self.special(state)
+            if special:
+                found = found._replace(token_ids=(*found.token_ids, *special))
             self._inside[state] = found
         return found
 
@@ -232,7 +250,7 @@ class Lexer:
                 steps += 1
             if steps > PLAIN_STEPS:
                 return None
-        return self._made(None, token_ids, ends, labels)
+        return self.made(None, token_ids, ends, labels)
 
     def _walk_wide(self, state: int) -> Inside:
         start = self._dense_of(state)
@@ -244,15 +262,16 @@ class Lexer:
             for dense in walk.unknown.tolist():
                 self._fill_dense(dense)
         labels = [self.labels[self._dense_state[dense]] for dense in walk.exit_states.tolist()]
-        return self._made(walk.row, (), walk.exit_nodes.tolist(), labels)
+        return self.made(walk.row, (), walk.exit_nodes.tolist(), labels)
 
-    def _made(
+    def made(
         self,
         row: np.ndarray | None,
         token_ids: Sequence[int],
         ends: Sequence[int],
         labels: Sequence[int | None],
     ) -> Inside:
+        """Of a row, or a list, and the trie nodes where the terminal may end."""
         below: dict[int, list[int]] = {}
         for node, label in zip(ends, labels, strict=True):
             assert label is not None
@@ -276,7 +295,7 @@ class Lexer:
         out = {at for at in base.ends for first, end in spans if first <= at < end}
         kept = [at for at, node in enumerate(base.ends) if node not in out]
         token_ids = {token_id for node in banned for token_id in self._tokens_below(node)}
-        return self._made(
+        return self.made(
             _without(base.row, token_ids),
             [token_id for token_id in base.token_ids if token_id not in token_ids],
             [base.ends[at] for at in kept],
@@ -335,7 +354,7 @@ class Lexer:
         kept = np.flatnonzero((walk.end_chars >= least) & (walk.end_chars <= most)).tolist()
         ends = [table.ends[at] for at in kept]
         token_ids = [token_id for node in ends for token_id in self.vocabulary.tokens_at(node)]
-        return self._made(row, token_ids, ends, [0] * len(ends))
+        return self.made(row, token_ids, ends, [0] * len(ends))
 
     def _along(self, text: bytes) -> list[int]:
         """Vocabulary nodes on the way of a text."""

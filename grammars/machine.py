@@ -143,9 +143,20 @@ class Machine:
         target = self._token_steps.get((state, token_id))
         if target is None:
             text = self.lexer.vocabulary.text_tokens[token_id]
-            target = self.step_text(state, text) if text is not None else DEAD
+            if text is not None:
+                target = self.step_text(state, text)
+            else:
+                target = self._step_special(state, token_id)
             self._token_steps[state, token_id] = target
         return target
+
+    def _step_special(self, state: int, token_id: int) -> int:
+        out = set[Place]()
+        for lexed, frame in self.places[state]:
+            target = self.lexer.special(lexed).get(token_id)
+            if target is not None:
+                self._arrive(target, frame, out)
+        return self._intern(out) if out else DEAD
 
     def step_text(self, state: int, text: bytes) -> int:
         """The state after some bytes; DEAD where they are not allowed."""
@@ -156,11 +167,12 @@ class Machine:
         return state
 
     def forced_text(self, state: int) -> bytes:
-        """Bytes of which each is the only one allowed; at most MAX_FORCED."""
+        """Bytes of which each is the only one allowed; at most MAX_FORCED. They end where a
+        special token may stand for text."""
         out = bytearray()
         while len(out) < MAX_FORCED and not self.is_complete(state):
             first = self._first_bytes(state)
-            if len(first) != 1:
+            if len(first) != 1 or any(self.lexer.special(at) for at, _ in self.places[state]):
                 break
             out += bytes(first)
             state = self.step(state, first[0])

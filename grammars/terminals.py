@@ -4,10 +4,13 @@ Invariant: from every key that `transitions` names an accepting key can be reach
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ramify.grammars.automata import CharAutomaton, State
 from ramify.grammars.charsets import SpellingNode
+
+if TYPE_CHECKING:
+    from ramify.grammars.lexer import Inside, Lexer
 
 Key = Any  # hashable, opaque to all but the terminal
 
@@ -32,6 +35,14 @@ class Terminal:
     def unknown_label(self, label: int) -> int:
         """The label of an end where it is not known which text was read."""
         return label
+
+    def special(self, key: Key) -> Mapping[int, Key]:
+        """Next key of each special token that leads on."""
+        return {}
+
+    def inside(self, lexer: "Lexer", key: Key) -> "Inside | None":
+        """The tokens of a state, where the terminal knows them without a walk."""
+        return None
 
     def shadow(self, key: Key) -> "Shadow | None":
         """A state of another terminal that reads almost the same, to take the tokens from."""

@@ -1,7 +1,7 @@
 """A tokenizer's vocabulary as bytes, and the trie of them that masks are read from."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,13 +31,18 @@ class Vocabulary:
     """What a grammar needs of a tokenizer.
 
     `token_bytes[i]` is the text of token i, or None where it has none: special and added control
-    tokens, which are never allowed inside a constraint.
+    tokens, which are never allowed inside a constraint unless it names them: `special_tokens`
+    are those that it can name.
     """
 
     def __init__(
-        self, token_bytes: Sequence[bytes | None], eos_token_ids: Iterable[int] = ()
+        self,
+        token_bytes: Sequence[bytes | None],
+        eos_token_ids: Iterable[int] = (),
+        special_tokens: Mapping[str, int] | None = None,
     ) -> None:
         self.token_bytes = tuple(token_bytes)
+        self.special_tokens = dict(special_tokens or {})
         self.eos_token_ids = tuple(sorted(set(eos_token_ids)))
         for token_id in self.eos_token_ids:
             if not 0 <= token_id < len(self.token_bytes):
@@ -69,7 +74,13 @@ class Vocabulary:
         SentencePiece with byte fallback."""
         if not isinstance(source, dict):
             source = dict(json.loads(Path(source).read_text(encoding="utf-8")))
-        return cls(_token_bytes(source), eos_token_ids)
+        token_bytes = _token_bytes(source)
+        special_tokens = {
+            token["content"]: token["id"]
+            for token in source.get("added_tokens", ())
+            if token_bytes[token["id"]] is None
+        }
+        return cls(token_bytes, eos_token_ids, special_tokens)
 
     def children(self, node: int) -> dict[int, int]:
         """Byte -> child of a trie node."""
