@@ -10,7 +10,7 @@ A grammar is shared by all requests that use it; a matcher is one request's plac
 """
 
 from ramify.grammars.compile import compile_grammar
-from ramify.grammars.errors import GrammarError
+from ramify.grammars.errors import GrammarError, Relaxed
 from ramify.grammars.limits import DEFAULT_LIMITS, Limits
 from ramify.grammars.matcher import Matcher, TokenGrammar
 from ramify.grammars.spec import (
@@ -34,6 +34,7 @@ __all__ = [
     "Limits",
     "Matcher",
     "RegexSpec",
+    "Relaxed",
     "TokenGrammar",
     "Vocabulary",
     "compile_grammar",

@@ -37,6 +37,7 @@ def compile_grammar(
     of one vocabulary belong to one thread.
     """
     budget = Budget(limits)
+    root: Node
     relaxed: tuple[Relaxed, ...] = ()
     if isinstance(spec, JsonSchemaSpec) and not spec.strict:
         root, relaxed = relaxed_root(spec.schema, limits, lambda read: _built(read, spec, budget))

@@ -5,7 +5,7 @@
 `code` says which kind, `offset` (regex, EBNF) or `pointer` (JSON Schema) says where.
 """
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 Code = Literal[
     "invalid_regex",
@@ -23,13 +23,28 @@ class GrammarError(ValueError):
     """A spec that cannot be served exactly; the message says what, where and what to do."""
 
     def __init__(
-        self, code: Code, message: str, *, offset: int | None = None, pointer: str | None = None
+        self,
+        code: Code,
+        message: str,
+        *,
+        offset: int | None = None,
+        pointer: str | None = None,
+        beside: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.code: Code = code
         self.message = message
         self.offset = offset  # character of the pattern or grammar text, from 0
         self.pointer = pointer  # JSON pointer into the schema: "/properties/a/not"
+        self.beside = beside  # pointers of other schemas that the same value has to satisfy
+
+
+class Relaxed(NamedTuple):
+    """A keyword of a schema that is not enforced, where the spec allows that (`strict=False`)."""
+
+    pointer: str  # JSON pointer of the schema: "/properties/a"
+    keyword: str
+    why: str
 
 
 def caret(text: str, offset: int, width: int = 60) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from ramify.grammars.errors import Relaxed
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import Limits
 from ramify.grammars.machine import DEAD, Machine, Node, set_bits
@@ -17,9 +18,15 @@ class TokenGrammar:
     """A grammar over a vocabulary. Its tables grow with use and are shared by all its matchers."""
 
     def __init__(
-        self, vocabulary: Vocabulary, lexer: Callable[[], Lexer], root: Node, limits: Limits
+        self,
+        vocabulary: Vocabulary,
+        lexer: Callable[[], Lexer],
+        root: Node,
+        limits: Limits,
+        relaxed: tuple[Relaxed, ...] = (),
     ) -> None:
         self.vocabulary = vocabulary
+        self.relaxed = relaxed  # what of the spec is not enforced
         self._lexer = lexer
         self._root = root
         self._limits = limits

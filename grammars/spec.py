@@ -26,6 +26,7 @@ class JsonSchemaSpec:
     order: Literal["schema", "any"] = "schema"  # of members: others last; or any
     whitespace: Literal["flexible", "compact", "spaced"] = "flexible"  # bounded; none; json.dumps
     formats: bool = True  # is `format` a constraint?
+    strict: bool = True  # refuse what cannot be enforced exactly? Else relax it, and say so
 
 
 @dataclass(frozen=True, slots=True)

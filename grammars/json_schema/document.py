@@ -10,6 +10,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Limits
 
+Dropped = frozenset[tuple[str, str]]  # (pointer of a schema, keyword)
 Json = Any  # what json.loads gives, with Decimal for numbers that have a fraction or an exponent
 
 MAX_EXPONENT = 400  # a double's is 308
@@ -62,6 +63,14 @@ class Schema:
             value = value[part]
         return self.document.schema(value, self.pointer + _pointer(path), self.base)
 
+    def is_relaxed(self, keyword: str) -> bool:
+        """May a keyword of this schema be enforced less than exactly?"""
+        return (self.pointer, keyword) in self.document.dropped
+
+    def note_pattern(self, keyword: str, pattern: str) -> None:
+        """Remember where a pattern stands, for its errors."""
+        self.document.pattern_places.setdefault(pattern, f"{self.pointer}/{keyword}")
+
     def refuse(self, keyword: str, why: str) -> NoReturn:
         """Raise `unsupported_keyword` for one of this schema's keywords."""
         pointer = f"{self.pointer}/{escape(keyword)}"
@@ -80,12 +89,14 @@ class Schema:
 class Document:
     """The whole text. `root` is its schema."""
 
-    def __init__(self, text: str, limits: Limits) -> None:
+    def __init__(self, text: str, limits: Limits, dropped: Dropped = frozenset()) -> None:
         self._limits = limits
+        self.dropped = dropped  # what is not enforced
+        self.pattern_places: dict[str, str] = {}  # pattern -> pointer of a keyword that has it
         self._schemas: dict[tuple[str, int], Schema] = {}
         self._resources: dict[str, Schema] = {}  # by absolute URI, "" for the document itself
         self._dynamic: set[str] = set()  # URIs that are dynamic anchors
-        value = self._load(text)
+        self._value = value = self._load(text)
         self.draft = self._find_draft(value)  # 4, 6, 7, 2019 or 2020
         self.root = self.schema(value, "", "")
         self._resources[""] = self.root
@@ -111,8 +122,20 @@ class Document:
                     pointer=pointer,
                 )
             base = self._base(value, base)
-            found = self._schemas[key] = Schema(self, value, pointer, base)
+            found = self._schemas[key] = Schema(self, self._kept(value, pointer), pointer, base)
         return found
+
+    def _kept(self, value: Json, pointer: str) -> Json:
+        """A schema without what is dropped of it."""
+        if not self.dropped or isinstance(value, bool):
+            return value
+        if self.draft <= 7 and (pointer, "$ref") in self.dropped:
+            return {}  # its siblings meant nothing
+        return {
+            keyword: part
+            for keyword, part in value.items()
+            if keyword == "oneOf" or (pointer, keyword) not in self.dropped
+        }
 
     def resolve(self, schema: Schema, keyword: str) -> Schema:
         """What a `$ref` (or `$dynamicRef`) points to."""
@@ -197,34 +220,39 @@ class Document:
                     self._resources.setdefault(f"{schema.base}#{anchor}", schema)
             if isinstance(anchors[1], str):
                 self._dynamic.add(f"{schema.base}#{anchors[1]}")
-            todo += _children(schema)
+            todo += [child for _, child in children(schema)]
 
-    def _walk(self, schema: Schema, keyword: str, resource: Schema, fragment: str) -> Schema:
-        value, pointer, base = resource.value, resource.pointer, resource.base
-        for part in fragment.split("/")[1:]:
-            part = part.replace("~1", "/").replace("~0", "~")
-            try:
-                value = value[int(part)] if isinstance(value, list) else value[part]
-            except (KeyError, ValueError, IndexError, TypeError):
-                schema.invalid(keyword, f"{schema.get(keyword)!r}: there is no {part!r}")
-            pointer += _pointer((part,))
+    def at(self, pointer: str) -> Schema:
+        """The schema at a JSON pointer; `KeyError` and its like where there is none."""
+        value, base, path = self._value, "", ""
+        for part in pointer.split("/")[1:]:
             if isinstance(value, dict):
                 base = self._base(value, base)
-        return self.schema(value, pointer, base)
+            part = part.replace("~1", "/").replace("~0", "~")
+            value = value[_index(part)] if isinstance(value, list) else value[part]
+            path += _pointer((part,))
+        return self.schema(value, path, base)
+
+    def _walk(self, schema: Schema, keyword: str, resource: Schema, fragment: str) -> Schema:
+        try:
+            return self.at(resource.pointer + fragment)
+        except (KeyError, ValueError, IndexError, TypeError):
+            schema.invalid(keyword, f"{schema.get(keyword)!r}: there is no such place")
 
 
-def _children(schema: Schema) -> Iterator[Schema]:
+def children(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """The subschemas right below a schema, each with the keyword that it is of."""
     for keyword, value in schema.value.items():
         if keyword in _SCHEMA_KEYWORDS and isinstance(value, (dict, bool)):
-            yield schema.child(keyword)
+            yield keyword, schema.child(keyword)
         elif keyword in _LIST_KEYWORDS and isinstance(value, list):
             for index, item in enumerate(value):
                 if isinstance(item, (dict, bool)):
-                    yield schema.child(keyword, index)
+                    yield keyword, schema.child(keyword, index)
         elif keyword in _MAP_KEYWORDS and isinstance(value, dict):
             for name, item in value.items():
                 if isinstance(item, (dict, bool)):
-                    yield schema.child(keyword, name)
+                    yield keyword, schema.child(keyword, name)
 
 
 def escape(part: str) -> str:
@@ -241,6 +269,12 @@ def _decimal(text: str) -> Decimal:
     if value and abs(value.adjusted()) > MAX_EXPONENT:  # exact arithmetic would write it out
         raise ValueError(f"{text[:40]}: more than {MAX_EXPONENT} digits")
     return value
+
+
+def _index(part: str) -> int:
+    if not part.isdigit():
+        raise ValueError(part)
+    return int(part)
 
 
 def _no_constant(name: str) -> NoReturn:

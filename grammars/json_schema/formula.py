@@ -172,8 +172,8 @@ class Formulas:
             for index in range(len(value)):
                 out = _product(out, self.cases(schema.child(keyword, index), kind))
             return out
-        if keyword == "anyOf":
-            return self._any_cases(schema, kind)
+        if keyword == "anyOf" or (keyword == "oneOf" and schema.is_relaxed(keyword)):
+            return self._any_cases(schema, keyword, kind)
         if keyword == "oneOf":
             branches = [schema.child(keyword, index) for index in range(len(value))]
             out = []
@@ -199,11 +199,11 @@ class Formulas:
             return out
         return [(_IN_PLACE[keyword](self, schema, keyword, kind), NOTHING_EVALUATED)]
 
-    def _any_cases(self, schema: Schema, kind: str) -> list[Case]:
+    def _any_cases(self, schema: Schema, keyword: str, kind: str) -> list[Case]:
         """Each branch holds (in one of its ways) or does not; at least one does."""
-        branches = [schema.child("anyOf", index) for index in range(len(schema.get("anyOf")))]
+        branches = _branches(schema, keyword)
         if len(branches) > MAX_BRANCHES:
-            schema.refuse("anyOf", f"more than {MAX_BRANCHES} branches beside unevaluated*")
+            schema.refuse(keyword, f"more than {MAX_BRANCHES} branches beside unevaluated*")
         out: list[tuple[Formula, Evaluated, bool]] = [(TRUE, NOTHING_EVALUATED, False)]
         for branch in branches:
             ways = self.cases(branch, kind)
@@ -239,6 +239,8 @@ class Formulas:
         return any_of([self.of_schema(branch, kind) for branch in _branches(schema, keyword)])
 
     def _one_of(self, schema: Schema, keyword: str, kind: str) -> Formula:
+        if schema.is_relaxed(keyword):
+            return self._any_of(schema, keyword, kind)
         parts = [self.of_schema(branch, kind) for branch in _branches(schema, keyword)]
         parts = [part for part in parts if part != FALSE]
         profiles = [Profile(self.outlines, plain_facts(part)) for part in parts]
@@ -485,6 +487,7 @@ def _string_facts(schema: Schema, out: list[Formula], options: Options) -> None:
     if pattern is not None:
         if not isinstance(pattern, str):
             schema.invalid("pattern", "must be a string")
+        schema.note_pattern("pattern", pattern)
         out.append(facts.Pattern(pattern))
     name = schema.get("format")
     if name is not None and options.formats:
@@ -538,6 +541,7 @@ def _object_facts(schema: Schema, out: list[Formula], options: Options) -> None:
         out += [facts.Required(name) for name in required]
     patterns = _mapping(schema, "patternProperties") if "patternProperties" in schema.value else {}
     for pattern in patterns:
+        schema.note_pattern("patternProperties", pattern)
         asked = frozenset((Literal(schema.child("patternProperties", pattern)),))
         out.append(facts.Members(Keys(pattern), asked))
     if schema.get("additionalProperties", True) is not True:

@@ -1,11 +1,11 @@
 """The nodes of a schema: each Value that occurs, its alternatives, and if it can be written."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache, lru_cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ramify.grammars.automata import CharAutomaton, Words, combine, few_texts, side_by_side
 from ramify.grammars.errors import GrammarError
@@ -24,6 +24,7 @@ from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Machine, Node, Place
 from ramify.grammars.terminals import Literals, Terminal
 
+Made = TypeVar("Made")
 MAX_LISTED_NAMES = 64  # a finite set of other names up to this size is written out
 
 
@@ -48,6 +49,8 @@ class ValueNode:
     ) -> None:
         """Alternatives go on with the parent themselves."""
         raise AssertionError("a value has no parts of its own")
+
+    close = resume
 
 
 @dataclass(slots=True, eq=False)
@@ -273,13 +276,32 @@ class Builder:
         if not excluded and len(parts) == 1 and parts[0].holds and not low and high is None:
             (part,) = parts
             if isinstance(part, facts.Pattern):
-                found = strings.quoted_pattern(part.pattern, self._budget)
+                found = self._located(strings.quoted_pattern, part.pattern)
             else:
                 found = strings.quoted_format(part.name, self._budget)
         else:
-            automata = [(_automaton(part, self._budget), part.holds) for part in parts]
+            automata = [(self._automaton(part), part.holds) for part in parts]
             found = strings.Quoted(strings.constrain(automata, excluded, low, high, self._budget))
         return found if found.automaton.start is not None else None
+
+    def _automaton(self, part: facts.Pattern | facts.Format) -> CharAutomaton:
+        if isinstance(part, facts.Pattern):
+            return self._pattern(part.pattern)
+        return strings.format_automaton(part.name, self._budget)
+
+    def _pattern(self, pattern: str) -> CharAutomaton:
+        return self._located(strings.pattern_automaton, pattern)
+
+    def _located(self, make: Callable[[str, Budget], Made], pattern: str) -> Made:
+        """Make something of a pattern; its errors say where in the schema it stands."""
+        try:
+            return make(pattern, self._budget)
+        except GrammarError as error:
+            error.pointer = self._document.pattern_places.get(pattern)
+            if error.pointer is not None:
+                error.message = f"JSON Schema {error.pointer}: {error.message}"
+                error.args = (error.message,)
+            raise
 
     def _listed_strings(
         self,
@@ -293,10 +315,7 @@ class Builder:
             for text in texts
             if low <= len(text)
             and (high is None or len(text) <= high)
-            and all(
-                strings.matches(_automaton(part, self._budget), text) == part.holds
-                for part in parts
-            )
+            and all(strings.matches(self._automaton(part), text) == part.holds for part in parts)
         )
         return string_list(kept) if kept else None
 
@@ -444,16 +463,11 @@ class Builder:
         return list(names | required)
 
     def _has(self, keys: facts.Keys, name: str) -> bool:
-        if keys.pattern is not None and not strings.matches(
-            strings.pattern_automaton(keys.pattern, self._budget), name
-        ):
+        if keys.pattern is not None and not strings.matches(self._pattern(keys.pattern), name):
             return False
         if name in keys.outside_names:
             return False
-        if any(
-            strings.matches(strings.pattern_automaton(pattern, self._budget), name)
-            for pattern in keys.outside_patterns
-        ):
+        if any(strings.matches(self._pattern(pattern), name) for pattern in keys.outside_patterns):
             return False
         return keys.outside_value is None or not strings.matches(
             self._name_automaton(keys.outside_value), name
@@ -581,9 +595,7 @@ class Builder:
     ) -> list[str] | None:
         """Other names by which of the conditions they meet."""
         automata = [
-            strings.pattern_automaton(part, self._budget)
-            if isinstance(part, str)
-            else self._name_automaton(part)
+            self._pattern(part) if isinstance(part, str) else self._name_automaton(part)
             for part in conditions
         ]
         declared = Words(node.names)
@@ -634,12 +646,6 @@ class Builder:
 def _writable(node: Node) -> bool:
     assert isinstance(node, ValueNode)
     return node.is_writable
-
-
-def _automaton(part: facts.Pattern | facts.Format, budget: Budget) -> CharAutomaton:
-    if isinstance(part, facts.Pattern):
-        return strings.pattern_automaton(part.pattern, budget)
-    return strings.format_automaton(part.name, budget)
 
 
 def _conditions(keys: facts.Keys) -> "Iterator[str | Value]":
