@@ -571,6 +571,8 @@ class Builder:
         self, node: ObjectNode, groups: list[facts.Members], wanted: facts.SomeMember | None
     ) -> list[str] | None:
         """Set the names that are not declared. A list of them where they are few."""
+        if wanted is not None:
+            node.wanted = Wanted({})  # no object, unless a name for it is found
         keys = [group.keys for group in groups] + ([wanted.keys] if wanted else [])
         conditions = list(dict.fromkeys(part for key in keys for part in _conditions(key)))
         if not conditions and node.trie.is_plain:

@@ -85,6 +85,15 @@ CASES = [
         [["a", "b", "a"]],
     ),
     ({"not": {"type": "string"}}, [1, {}, []], ["a"]),
+    (
+        {
+            "type": ["object", "null"],
+            "propertyNames": False,
+            "not": {"type": "object", "additionalProperties": False},
+        },
+        [None],
+        [{}, {"a": 1}],
+    ),
     ({"oneOf": [{"multipleOf": 2}, {"multipleOf": 3}], "type": "integer"}, [2, 3, 4], [6, 1]),
     (
         {"if": {"type": "string"}, "then": {"maxLength": 1}, "else": {"type": "null"}},
