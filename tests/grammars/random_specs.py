@@ -116,11 +116,14 @@ class Expression:
 
 
 MAX_TEXT = 6  # characters: longer texts of a grammar are not looked at
-MAX_TEXTS = 400
+MAX_TEXTS = 60
 
 
 def short(texts: set[str]) -> frozenset[str]:
-    return frozenset(sorted((text for text in texts if len(text) <= MAX_TEXT), key=len)[:MAX_TEXTS])
+    kept = sorted(
+        (text for text in texts if len(text) <= MAX_TEXT), key=lambda text: (len(text), text)
+    )
+    return frozenset(kept[:MAX_TEXTS])
 
 
 def word(text: str) -> Expression:

@@ -1,0 +1,58 @@
+"""Random JSON Schemas against python-jsonschema. RAMIFY_NIGHTLY=1 draws thousands of them anew."""
+
+import json
+from random import Random
+
+import jsonschema
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from ramify.grammars import JsonSchemaSpec, Matcher
+from tests.grammars.random_schemas import random_value, schemas, value_for
+from tests.grammars.random_specs import extra_tokens
+from tests.grammars.test_properties import NUM_WALKS, compiled_or_refusal, draws, fits
+from tests.grammars.vocabularies import byte_vocabulary
+from tests.grammars.walks import walk
+
+SPELLINGS = ({"separators": (",", ":")}, {})
+REFUSALS = ("unsupported_keyword", "unsatisfiable_schema", "grammar_too_complex")
+
+
+@draws(6_000, 200)
+@given(schema=schemas(), extra=extra_tokens(), seed=st.integers(0, 2**32))
+def test_a_schema_takes_what_is_valid(schema, extra, seed):
+    validator = jsonschema.Draft202012Validator(schema)
+    rng = Random(seed)
+    values = [value_for(schema, rng) for _ in range(8)] + [random_value(rng) for _ in range(8)]
+    spec = JsonSchemaSpec(json.dumps(schema), order="any")
+    grammar, refusal = compiled_or_refusal(spec, byte_vocabulary(*extra))
+    if grammar is None:
+        event(f"refused: {refusal.code}")
+        if endless_reference(schema) and refusal.code == "invalid_json_schema":
+            return
+        assert refusal.code in REFUSALS, refusal
+        if refusal.code == "unsatisfiable_schema":
+            assert not any(validator.is_valid(value) for value in values), values
+        return
+    event("compiled")
+    for value in values:
+        valid = validator.is_valid(value)
+        event(f"valid: {valid}")
+        for spelling in SPELLINGS:
+            text = json.dumps(value, ensure_ascii=False, **spelling)
+            assert fits(grammar, text) == valid, text
+    for order in ("any", "schema"):
+        ordered, refusal = compiled_or_refusal(
+            JsonSchemaSpec(spec.schema, order=order), byte_vocabulary(*extra)
+        )
+        assert ordered is not None, refusal
+        for _ in range(NUM_WALKS // 2):
+            text = walk(Matcher(ordered), rng, num_steps=60, audit=0.05)
+            event(f"finished: {text is not None}")
+            if text is not None:
+                assert validator.is_valid(json.loads(text)), (order, text)
+
+
+def endless_reference(schema) -> bool:
+    """Does the definition refer to itself in place?"""
+    return isinstance(schema, dict) and "$ref" in json.dumps(schema.get("$defs", {}))
