@@ -25,7 +25,7 @@ from ramify.runtime.models.llama import LlamaModel, load_model
 from ramify.runtime.scheduler.scheduler import Scheduler
 from ramify.runtime.streams import Streams
 from ramify.runtime.tokenizer.tokenizer import Tokenizer, load_tokenizer
-from ramify.runtime.worker import Worker
+from ramify.runtime.worker import StepExecutor, Worker
 
 CPU_MEMORY = 4 << 30  # bytes the KV pool may take on a CPU at most, before mem_fraction_static
 MIN_SLOTS = 16
@@ -89,7 +89,8 @@ def start_worker(config: EngineConfig, streams: Streams) -> Parts:
         context_length=context_length,
         guide=partial(Guide, forcing=forcing_of(tokenizer)),
     )
-    worker = Worker(scheduler, Executor(model, kv_pool), streams.publish, streams.fail)
+    executor = _make_executor(config, model, kv_pool)
+    worker = Worker(scheduler, executor, streams.publish, streams.fail)
     info = ModelInfo(
         model=files.name,
         context_length=context_length,
@@ -126,6 +127,14 @@ def _load(config: EngineConfig, files: ModelFiles, context_length: int) -> Llama
     return load_model(
         files.config, iterate_weights(files), dtype, device, context_length, config.num_threads
     )
+
+
+def _make_executor(config: EngineConfig, model: LlamaModel, kv_pool: KVPool) -> StepExecutor:
+    if model.device.type == "cpu":
+        return Executor(model, kv_pool)
+    from ramify.runtime.executor.gpu_executor import GPUExecutor  # imports Triton
+
+    return GPUExecutor(model, kv_pool, max_requests=config.max_running_requests)
 
 
 def _make_kv_pool(config: EngineConfig, model: LlamaModel, context_length: int) -> KVPool:

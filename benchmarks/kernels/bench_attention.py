@@ -194,18 +194,10 @@ def _run(
         split_len=split_len,
         share_min=(1 if bench.smoke else share_min) if inputs.case.shared else None,
     )
-    buffers = WorkBuffers(
-        max_items=len(work.items),
-        max_entries=len(work.item_rows),
-        max_rows=inputs.num_rows,
-        max_parts=work.num_parts,
-        num_heads=HEADS,
-        num_kv_heads=KV_HEADS,
-        head_size=SIZE,
-        device=bench.device,
+    buffers = WorkBuffers.holding(
+        work, num_heads=HEADS, num_kv_heads=KV_HEADS, head_size=SIZE, device=bench.device
     )
     buffers.parts.fill_(float("nan"))
-    buffers.load(work)
     out = torch.full_like(inputs.q, float("nan"))
 
     def launch(k: torch.Tensor, v: torch.Tensor) -> None:

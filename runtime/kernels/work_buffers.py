@@ -1,5 +1,6 @@
 """A work list where the attention kernel reads it."""
 
+import numpy as np
 import torch
 
 from ramify.runtime.kernels.work_list import ITEM_FIELDS, WorkList
@@ -23,14 +24,11 @@ class WorkBuffers:
         device: torch.device | str,
     ) -> None:
         # Programs look past the last item for one without rows: that many spare items.
-        self.max_items = max_items
-        spare = (max_items + MAX_PROGRAMS) * ITEM_FIELDS
-        sizes = [spare, max_entries, max_entries, 2 * max_rows]
-        # [sum of sizes] int32 device: the arrays of `WorkList`, and their host copy
-        self._lists = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
-        self.items, self.item_rows, self.item_parts, self.row_parts = self._lists.split(sizes)
-        self._staging = torch.zeros(sum(sizes), dtype=torch.int32, pin_memory=self._lists.is_cuda)
-        self._views = self._staging.split(sizes)
+        sizes = [(max_items + MAX_PROGRAMS) * ITEM_FIELDS, max_entries, max_entries, 2 * max_rows]
+        self._limits = (max_items * ITEM_FIELDS, *sizes[1:])
+        # [sum of sizes] int32 device: the arrays of `WorkList`
+        lists = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
+        self.items, self.item_rows, self.item_parts, self.row_parts = lists.split(sizes)
         self.most_rows = 0  # of any item of the list last loaded
         # [max_rows, num_kv_heads] int32 device: parts that have arrived; zero between launches
         self.arrived = torch.zeros(max_rows, num_kv_heads, dtype=torch.int32, device=device)
@@ -39,17 +37,51 @@ class WorkBuffers:
         # [max_parts, num_heads] fp32 device: log2 of the sum of exponentials of each part
         self.part_lse = torch.empty(max_parts, num_heads, device=device)
 
+    @classmethod
+    def holding(
+        cls,
+        work: WorkList,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_size: int,
+        device: torch.device | str,
+    ) -> "WorkBuffers":
+        """Buffers just large enough for one list, loaded with it."""
+        buffers = cls(
+            max_items=len(work.items),
+            max_entries=len(work.item_rows),
+            max_rows=len(work.row_parts),
+            max_parts=work.num_parts,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_size=head_size,
+            device=device,
+        )
+        buffers.load(work)
+        return buffers
+
+    def has_room(self, work: WorkList) -> bool:
+        """Does a list fit?"""
+        sizes = (array.size for array in work[:4])
+        fits = all(size <= limit for size, limit in zip(sizes, self._limits, strict=True))
+        return fits and work.num_parts <= len(self.parts)
+
     def load(self, work: WorkList) -> None:
-        """Copy a list in, asynchronously: the one before it must have been copied by then."""
-        arrays = (work.items, work.item_rows, work.item_parts, work.row_parts)
-        limits = (self.max_items * ITEM_FIELDS, *(view.numel() for view in self._views[1:]))
-        for name, array, limit in zip(work._fields, arrays, limits, strict=False):
-            if array.size > limit:
-                raise ValueError(f"work list: {array.size} numbers in {name}, room for {limit}")
-        if work.num_parts > self.parts.shape[0]:
-            raise ValueError(f"{work.num_parts} partial results, room for {self.parts.shape[0]}")
+        """Copy a list in, in the order of the stream; the host does not wait."""
+        if not self.has_room(work):
+            sizes = [array.size for array in work[:4]]
+            raise ValueError(
+                f"work list of {sizes} numbers and {work.num_parts} partial results: room for "
+                f"{list(self._limits)} and {len(self.parts)}"
+            )
         self.most_rows = int(work.items[:, 1].max(initial=0))
-        for array, view in zip(arrays, self._views, strict=True):
-            view[: array.size] = torch.from_numpy(array.reshape(-1))
-        self._views[0][work.items.size :] = 0
-        self._lists.copy_(self._staging, non_blocking=True)
+        end = np.zeros(MAX_PROGRAMS * ITEM_FIELDS, np.int32)
+        arrays = [work.items.reshape(-1), end, *(array.reshape(-1) for array in work[1:4])]
+        packed = torch.from_numpy(np.concatenate(arrays))
+        if self.items.is_cuda:
+            packed = packed.pin_memory()
+        sizes = [len(arrays[0]) + len(end), *map(len, arrays[2:])]
+        places = (self.items, self.item_rows, self.item_parts, self.row_parts)
+        for place, part in zip(places, packed.split(sizes), strict=True):
+            place[: len(part)].copy_(part, non_blocking=True)

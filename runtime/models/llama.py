@@ -31,8 +31,8 @@ class LlamaModel:
         self._cpu: CPURunner | None = None
         if self.device.type == "cpu" and self.dtype in DTYPES:
             self._cpu = CPURunner(config, weights, cos, sin, num_threads)
-        self._cos = cos.to(self.device)  # [num_positions, head_dim / 2] float32
-        self._sin = sin.to(self.device)
+        self.cos = cos.to(self.device)  # [num_positions, head_dim / 2] float32
+        self.sin = sin.to(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +88,7 @@ class LlamaModel:
         if weights.q_norm is not None and weights.k_norm is not None:
             q_THD = rms_norm(q_THD, weights.q_norm[layer], config.rms_norm_eps)
             k_TKD = rms_norm(k_TKD, weights.k_norm[layer], config.rms_norm_eps)
-        cos_TD, sin_TD = self._cos[batch.positions], self._sin[batch.positions]
+        cos_TD, sin_TD = self.cos[batch.positions], self.sin[batch.positions]
         q_THD = apply_rope(q_THD, cos_TD, sin_TD)
         k_TKD = apply_rope(k_TKD, cos_TD, sin_TD)
         k_pool_SKD, v_pool_SKD = kv_pool.k[layer], kv_pool.v[layer]

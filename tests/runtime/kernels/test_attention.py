@@ -73,18 +73,14 @@ class Case:
             **options,
         )
         self.num_tiles = int((self.work.items[:, 1] * self.group > SMALL_ROWS).sum())
-        self.buffers = WorkBuffers(
-            max_items=len(self.work.items),
-            max_entries=len(self.work.item_rows),
-            max_rows=self.num_rows + 2,
-            max_parts=self.work.num_parts,
+        self.buffers = WorkBuffers.holding(
+            self.work,
             num_heads=self.q.shape[1],
             num_kv_heads=self.k.shape[1],
             head_size=self.q.shape[2],
             device=DEVICE,
         )
         self.buffers.parts.fill_(float("nan"))
-        self.buffers.load(self.work)
 
     def run(self, fn=attention, tile_rows=32, **options):
         out = torch.full(self.q.shape, float("nan"), dtype=self.q.dtype, device=DEVICE)
@@ -217,10 +213,12 @@ def test_random_trees():
 
 def test_lists_that_do_not_fit_are_refused():
     case = Case(MIXED)
-    case.plan()
-    case.buffers.max_items = 1
-    with pytest.raises(ValueError, match="room for 8"):
-        case.buffers.load(case.work)
+    case.plan(split_len=64)
+    small = case.buffers
+    case.plan(split_len=4)
+    assert small.has_room(case.work) is False
+    with pytest.raises(ValueError, match="room for"):
+        small.load(case.work)
 
 
 def test_a_list_planned_for_larger_tiles_is_refused():

@@ -1,0 +1,257 @@
+"""Runs planned steps on a GPU: decode steps from CUDA graphs, steps with prefill launch by launch.
+
+Nothing here waits for the device but `Launched.results`. Whatever a launch reads on the device was
+put there earlier in the order of the one stream that everything runs on.
+
+B rows of a decode step, one per request; they are padded to the size of a captured graph.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ramify.lang.errors import ErrorInfo
+from ramify.lang.protocol import TokenLogprob
+from ramify.runtime.cache.kv_pool import KVPool
+from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult
+from ramify.runtime.executor import device_sampler
+from ramify.runtime.executor.batch import logprob_positions
+from ramify.runtime.executor.constraints import Constraints, MaskFiller
+from ramify.runtime.executor.decode_step import DecodeStep
+from ramify.runtime.executor.device_sampler import Draws, Logprobs, to_device, to_host
+from ramify.runtime.executor.sampler import Sampled
+from ramify.runtime.executor.slot_table import SlotTable
+from ramify.runtime.executor.work import Planner
+from ramify.runtime.kernels.work_list import SHARE_MIN
+from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner
+from ramify.runtime.models.llama import LlamaModel
+
+_LOGIT_BYTES = 256 << 20  # most memory the logits of prompt tokens take at once
+
+
+class GPUExecutor:
+    """Owns the device's view of the running requests; called from one thread at a time."""
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        kv_pool: KVPool,
+        *,
+        max_requests: int,
+        graphs: bool = True,
+        share_min: int | None = SHARE_MIN,
+    ) -> None:
+        """`graphs=False`: decode steps launch by launch too. `share_min`: as of `plan_work`."""
+        self._runner = GPURunner(model)
+        self._kv_pool = kv_pool
+        self._device = model.device
+        self._vocab_size = model.config.vocab_size
+        entries = max(2 * kv_pool.num_slots, 1 << 16)
+        self._table = SlotTable(max_requests=max_requests, num_entries=entries, device=self._device)
+        self._work = Planner(model.config, self._device, self._runner.num_sms, share_min)
+        self._decode = DecodeStep(
+            self._runner,
+            kv_pool,
+            self._table,
+            self._work,
+            graphs=graphs and model.device.type == "cuda",
+        )
+        self._masks = MaskFiller(self._vocab_size, has_own_thread=False)
+
+    @torch.inference_mode()
+    def execute(self, plan: BatchPlan) -> list[RowResult]:
+        """Run the step; one result per entry of `plan.rows`, in order."""
+        return self.launch(plan).results()
+
+    @torch.inference_mode()
+    def launch(self, plan: BatchPlan) -> "Launched":
+        """Start the step; the device may still be at work when this returns."""
+        sampling = [entry.request for entry in plan.rows if entry.sample]
+        self._send_slots(plan.rows)
+        if all(map(_is_decode, plan.rows)):
+            logits = self._decode.run(plan.rows)
+            scored: list[_Scored] = []
+        else:
+            logits, scored = self._mixed(plan.rows)
+        masks = self._masks.begin(sampling)()
+        draws = None
+        if sampling:
+            draws = device_sampler.draw(logits, sampling, masks.bitmask)
+            self._remember(sampling, draws.tokens)
+        return Launched(plan, sampling, draws, scored, masks, self._device)
+
+    def _send_slots(self, rows: Sequence[PlannedRows]) -> None:
+        at, slots = self._table.unsent(rows)
+        if len(at):
+            packed = to_device(np.concatenate((at, slots)), self._device)
+            self._table.slots.index_copy_(0, packed[: len(at)].long(), packed[len(at) :])
+
+    def _remember(self, requests: Sequence[Request], tokens: torch.Tensor) -> None:
+        """The tokens that the next decode step of these requests starts from."""
+        rows = np.array([self._table.place(request).row for request in requests], np.int64)
+        self._table.last_token.index_copy_(0, to_device(rows, self._device), tokens)
+
+    def _mixed(self, rows: Sequence[PlannedRows]) -> "tuple[torch.Tensor, list[_Scored]]":
+        """Any step: the logits of rows that sample, and the scores of prompt tokens."""
+        starts = np.cumsum([0, *(entry.end - entry.start for entry in rows)])
+        targets = _targets(rows)
+        sampled = [int(starts[i + 1]) - 1 for i, entry in enumerate(rows) if entry.sample]
+        wanted = sampled + [
+            int(starts[t.entry]) + t.position - rows[t.entry].start for t in targets
+        ]
+        packed = to_device(_pack(rows), self._device)
+        work, tiles = self._work.plan(rows, [self._table.place(e.request).base for e in rows])
+        hidden = self._runner.forward(
+            DeviceRows(
+                input_ids=packed[0],
+                positions=packed[1],
+                out_loc=packed[2],
+                logit_rows=to_device(np.array(wanted, np.int64), self._device),
+                slots=self._table.slots,
+                work=work,
+                tiles=tiles,
+            ),
+            self._kv_pool,
+        )
+        logits = self._runner.logits(hidden[: len(sampled)])
+        return logits, self._score(hidden[len(sampled) :], targets, rows)
+
+    def _score(
+        self, hidden: torch.Tensor, targets: "list[_Target]", rows: Sequence[PlannedRows]
+    ) -> "list[_Scored]":
+        """Log-probabilities of prompt tokens; logits in bounded chunks."""
+        found = []
+        chunk = max(1, _LOGIT_BYTES // (4 * self._vocab_size))
+        for start in range(0, len(targets), chunk):
+            part = targets[start : start + chunk]
+            tokens = [rows[t.entry].request.token_ids[t.position + 1] for t in part]
+            logits = self._runner.logits(hidden[start : start + chunk])
+            most = max(rows[t.entry].request.spec.logprobs.top for t in part)
+            on_device = to_device(np.array(tokens, np.int32), self._device)
+            scores = device_sampler.score(logits, on_device, most)
+            found.append(_Scored(part, tokens, scores.to_host()))
+        return found
+
+
+class Launched:
+    """A step under way; `results` waits for it."""
+
+    def __init__(
+        self,
+        plan: BatchPlan,
+        sampling: list[Request],
+        draws: Draws | None,
+        scored: "list[_Scored]",
+        constraints: Constraints,
+        device: torch.device,
+    ) -> None:
+        self._plan = plan
+        self._sampling = sampling
+        self._scored = scored
+        self._constraints = constraints
+        self._tokens: torch.Tensor | None = None
+        self._logprobs: Logprobs | None = None
+        if draws is not None:
+            self._tokens = to_host(draws.tokens)
+            self._logprobs = draws.logprobs and draws.logprobs.to_host()
+        self._done = None if device.type == "cpu" else torch.Event(device)
+        if self._done is not None:
+            self._done.record()
+
+    def results(self) -> list[RowResult]:
+        """One per entry of the plan, in order."""
+        if self._done is not None:
+            self._done.synchronize()
+        sampled = iter(self._sampled())
+        scores = self._prompt_logprobs()
+        results = []
+        for entry, prompt_logprobs in zip(self._plan.rows, scores, strict=True):
+            choice = next(sampled) if entry.sample else Sampled(None, None, None)
+            results.append(
+                RowResult(
+                    next_token=choice.token,
+                    logprob=choice.logprob,
+                    prompt_logprobs=tuple(prompt_logprobs),
+                    error=choice.error or _check(prompt_logprobs),
+                )
+            )
+        return results
+
+    def _sampled(self) -> list[Sampled]:
+        if self._tokens is None:
+            return []
+        choices = device_sampler.read(self._tokens.tolist(), self._sampling, self._logprobs)
+        for row, error in self._constraints.errors.items():
+            choices[row] = Sampled(None, None, error)
+        return choices
+
+    def _prompt_logprobs(self) -> list[list[TokenLogprob]]:
+        rows = self._plan.rows
+        found: list[list[TokenLogprob]] = [[] for _ in rows]
+        for part in self._scored:
+            tops = [rows[t.entry].request.spec.logprobs.top for t in part.targets]
+            values = part.scores.read(part.tokens, tops)
+            for target, value in zip(part.targets, values, strict=True):
+                found[target.entry].append(value)
+        return found
+
+
+class _Target(NamedTuple):
+    """A prompt token whose log-probability is wanted: the one after `position`."""
+
+    entry: int  # index in the plan
+    position: int
+
+
+class _Scored(NamedTuple):
+    """Log-probabilities of some targets, on their way to the host."""
+
+    targets: list[_Target]
+    tokens: list[int]
+    scores: Logprobs
+
+
+def _targets(rows: Sequence[PlannedRows]) -> list[_Target]:
+    return [
+        _Target(index, position)
+        for index, entry in enumerate(rows)
+        for position in logprob_positions(entry)
+    ]
+
+
+def _is_decode(entry: PlannedRows) -> bool:
+    """One token that the device sampled itself, stored and sampled from."""
+    request = entry.request
+    return (
+        entry.end - entry.start == 1
+        and entry.start == entry.write_from
+        and entry.sample
+        and entry.end > len(request.prefill_ids)
+    )
+
+
+def _pack(rows: Sequence[PlannedRows]) -> np.ndarray:
+    """[3, T] int32: token, position, slot (-1 = not stored) of each row."""
+    packed = np.empty((3, sum(entry.end - entry.start for entry in rows)), np.int32)
+    at = 0
+    for entry in rows:
+        end = at + entry.end - entry.start
+        packed[0, at:end] = entry.request.token_ids[entry.start : entry.end]
+        packed[1, at:end] = np.arange(entry.start, entry.end)
+        packed[2, at:end] = entry.request.slots[entry.start : entry.end]
+        packed[2, at : at + entry.write_from - entry.start] = -1
+        at = end
+    return packed
+
+
+def _check(values: Sequence[TokenLogprob]) -> ErrorInfo | None:
+    for value in values:
+        if value.logprob is None or value.logprob != value.logprob:
+            return ErrorInfo(
+                message="the model's logits of a prompt token are not finite",
+                type="EngineError",
+                code="bad_logits",
+            )
+    return None

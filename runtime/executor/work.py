@@ -1,0 +1,96 @@
+"""Work lists of planned steps: who runs through which radix nodes, and how that is cut."""
+
+from collections.abc import Sequence
+
+import torch
+
+from ramify.runtime.core import PlannedRows, Request
+from ramify.runtime.kernels.attention import Tiles, choose_tiles
+from ramify.runtime.kernels.work_buffers import WorkBuffers
+from ramify.runtime.kernels.work_list import (
+    SHARE_MIN,
+    SMALL_ROWS,
+    PathNode,
+    Query,
+    WorkList,
+    plan_work,
+)
+from ramify.runtime.models.config import ModelConfig
+
+
+class Planner:
+    """Plans the attention of one model on one device."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        device: torch.device,
+        num_sms: int,
+        share_min: int | None = SHARE_MIN,
+    ) -> None:
+        self._device = device
+        self._num_sms = num_sms
+        self._share_min = share_min  # as of `plan_work`
+        self._window = config.sliding_window
+        self._group = config.num_heads // config.num_kv_heads
+        self._shape = {
+            "num_heads": config.num_heads,
+            "num_kv_heads": config.num_kv_heads,
+            "head_size": config.head_dim,
+        }
+
+    def plan(self, rows: Sequence[PlannedRows], bases: Sequence[int]) -> tuple[WorkBuffers, Tiles]:
+        """Of one step, used once. `bases`: where in the slot table each request's region is."""
+        work, tiles = self.lay_out(rows, bases)
+        return WorkBuffers.holding(work, **self._shape, device=self._device), tiles
+
+    def lay_out(
+        self, rows: Sequence[PlannedRows], bases: Sequence[int], room: int = 0
+    ) -> tuple[WorkList, Tiles]:
+        """The list, right for as long as each request grows by up to `room` tokens."""
+        queries = []
+        at = 0
+        for entry, base in zip(rows, bases, strict=True):
+            num_rows = entry.end - entry.start
+            queries.append(Query(at, num_rows, entry.start, base, _path(entry.request)))
+            at += num_rows
+        tiles = choose_tiles(self._shape["head_size"], has_large=True)
+        work = self._plan(queries, at, tiles, room)
+        if work.items[:, 1].max(initial=0) * self._group <= SMALL_ROWS:
+            tiles = choose_tiles(self._shape["head_size"], has_large=False)
+            work = self._plan(queries, at, tiles, room)  # more programs fit: cut it finer
+        return work, tiles
+
+    def buffers(self, work: WorkList, max_rows: int) -> WorkBuffers:
+        """Buffers for lists of decode steps, with room for longer ones than `work`."""
+        return WorkBuffers(
+            max_items=2 * len(work.items) + 4 * max_rows,
+            max_entries=2 * len(work.item_rows) + 8 * max_rows,
+            max_rows=max_rows,
+            max_parts=2 * work.num_parts + 4 * max_rows,
+            **self._shape,
+            device=self._device,
+        )
+
+    def _plan(self, queries: list[Query], num_rows: int, tiles: Tiles, room: int) -> WorkList:
+        return plan_work(
+            queries,
+            num_rows=num_rows,
+            num_kv_heads=self._shape["num_kv_heads"],
+            group=self._group,
+            tile_rows=tiles.rows or SMALL_ROWS,
+            num_ctas=self._num_sms * tiles.ctas_per_sm,
+            room=room,
+            window=self._window,
+            share_min=self._share_min,
+        )
+
+
+def _path(request: Request) -> tuple[PathNode, ...]:
+    """The radix nodes that hold the request's prompt, root first."""
+    path = []
+    node = request.node
+    while node is not None and node.end:
+        path.append(PathNode(node, node.end))
+        node = node.parent
+    return tuple(reversed(path))

@@ -1,0 +1,137 @@
+"""The model on a GPU: one launch per operation, nothing in between that waits for the device.
+
+T rows, C hidden size, H query heads, K key-value heads, D head size, R rows of logits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import linear
+
+from ramify.runtime.cache.kv_pool import KVPool
+from ramify.runtime.kernels.attention import Tiles, attention
+from ramify.runtime.kernels.gated import gated
+from ramify.runtime.kernels.linear_small import linear_small
+from ramify.runtime.kernels.rms_norm import rms_norm
+from ramify.runtime.kernels.rope_store import rope_store
+from ramify.runtime.kernels.work_buffers import WorkBuffers
+from ramify.runtime.models.llama import LlamaModel
+
+FEW_ROWS = 16  # up to here a product is bound by reading its weight, which our kernel does faster
+
+
+class DeviceRows(NamedTuple):
+    """The rows of one forward pass, all on the device."""
+
+    input_ids: torch.Tensor  # [T] int32
+    positions: torch.Tensor  # [T] int32
+    out_loc: torch.Tensor  # [T] int32: KV slot of each row, -1 = not stored
+    logit_rows: torch.Tensor | None  # [R] int64: rows whose logits are needed; None: all
+    slots: torch.Tensor  # [N] int32: the table that the work list's slot_base points into
+    work: WorkBuffers  # what attends to what
+    tiles: Tiles
+
+
+class GPURunner:
+    """Runs a model's forward pass through our kernels. Holds no state between steps."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self.config = model.config
+        self._model = model
+        device = model.device
+        self.num_sms = (
+            torch.cuda.get_device_properties(device).multi_processor_count
+            if device.type == "cuda"
+            else 4  # Triton's interpreter
+        )
+
+    def forward(self, rows: DeviceRows, kv_pool: KVPool) -> torch.Tensor:
+        """Run the rows, writing their K and V: [R, C], ready for `logits`."""
+        config, weights, eps = self.config, self._model.weights, self.config.rms_norm_eps
+        residual_TC = weights.embed[rows.input_ids]
+        normed_TC = torch.empty_like(residual_TC)
+        rms_norm(residual_TC, weights.attn_norm[0], normed_TC, eps=eps)
+        out_TC = residual_TC
+        for layer in range(config.num_layers):
+            if layer:
+                norm_C = weights.attn_norm[layer]
+                rms_norm(out_TC, norm_C, normed_TC, eps=eps, residual_TC=residual_TC)
+            out_TC = self._attention(layer, normed_TC, rows, kv_pool)
+            norm_C = weights.mlp_norm[layer]
+            rms_norm(out_TC, norm_C, normed_TC, eps=eps, residual_TC=residual_TC)
+            out_TC = self._mlp(layer, normed_TC)
+        if rows.logit_rows is not None:
+            out_TC, residual_TC = out_TC[rows.logit_rows], residual_TC[rows.logit_rows]
+        final_RC = torch.empty_like(out_TC)
+        rms_norm(out_TC, weights.final_norm, final_RC, eps=eps, residual_TC=residual_TC)
+        return final_RC
+
+    def logits(self, hidden_RC: torch.Tensor) -> torch.Tensor:
+        """[R, C] -> [R, vocabulary] float32."""
+        weight = self._model.weights.lm_head
+        if hidden_RC.shape[0] <= FEW_ROWS:
+            return _linear_small(hidden_RC, weight, None, torch.float32)
+        if hidden_RC.is_cuda and hidden_RC.dtype != torch.float32:
+            return torch.mm(hidden_RC, weight.t(), out_dtype=torch.float32)
+        return linear(hidden_RC, weight).float()
+
+    def _attention(
+        self, layer: int, x_TC: torch.Tensor, rows: DeviceRows, kv_pool: KVPool
+    ) -> torch.Tensor:
+        config, weights = self.config, self._model.weights
+        heads, kv_heads, dim = config.num_heads, config.num_kv_heads, config.head_dim
+        k_pool_SKD, v_pool_SKD = kv_pool.k[layer], kv_pool.v[layer]
+        qkv = _linear(x_TC, weights.qkv[layer], _row(weights.qkv_bias, layer))
+        qkv_THD = qkv.view(-1, heads + 2 * kv_heads, dim)
+        rope_store(
+            qkv_THD,
+            rows.positions,
+            rows.out_loc,
+            self._model.cos,
+            self._model.sin,
+            k_pool_SKD,
+            v_pool_SKD,
+            q_norm_D=_row(weights.q_norm, layer),
+            k_norm_D=_row(weights.k_norm, layer),
+            eps=config.rms_norm_eps,
+        )
+        out_THD = torch.empty((len(qkv_THD), heads, dim), dtype=qkv.dtype, device=qkv.device)
+        attention(
+            qkv_THD[:, :heads],
+            k_pool_SKD,
+            v_pool_SKD,
+            rows.slots,
+            rows.positions,
+            rows.work,
+            out_THD,
+            scale=dim**-0.5,
+            window=config.sliding_window,
+            tiles=rows.tiles,
+            num_sms=self.num_sms,
+        )
+        return _linear(out_THD.flatten(1), weights.o[layer], _row(weights.o_bias, layer))
+
+    def _mlp(self, layer: int, x_TC: torch.Tensor) -> torch.Tensor:
+        weights = self._model.weights
+        gate_up = _linear(x_TC, weights.gate_up[layer], _row(weights.gate_up_bias, layer))
+        act = torch.empty_like(gate_up[:, : gate_up.shape[1] // 2])
+        gated(gate_up, act)
+        return _linear(act, weights.down[layer], _row(weights.down_bias, layer))
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    if x.shape[0] <= FEW_ROWS:
+        return _linear_small(x, weight, bias, x.dtype)
+    return linear(x, weight, bias)
+
+
+def _linear_small(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype
+) -> torch.Tensor:
+    out = torch.empty((x.shape[0], weight.shape[0]), dtype=dtype, device=x.device)
+    linear_small(x, weight, out, bias_N=bias)
+    return out
+
+
+def _row(stacked: torch.Tensor | None, layer: int) -> torch.Tensor | None:
+    return None if stacked is None else stacked[layer]

@@ -1,0 +1,121 @@
+"""The GPU's executor gives the tokens of the reference, step for step; on a CPU in Triton's
+interpreter."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is defined
+
+from ramify.lang.protocol import LogprobOptions, Sampling
+from ramify.runtime.cache.radix_tree import RadixTree
+from ramify.runtime.cache.slot_pool import SlotPool
+from ramify.runtime.config import EngineConfig
+from ramify.runtime.core import TokenRequest
+from ramify.runtime.executor import decode_step, work
+from ramify.runtime.executor.executor import Executor
+from ramify.runtime.executor.gpu_executor import GPUExecutor
+from ramify.runtime.kernels.attention import Tiles
+from ramify.runtime.models.llama import LlamaModel
+from ramify.runtime.scheduler.scheduler import Scheduler
+from tests.runtime.executor.plans import make_model, make_pool
+
+NUM_SLOTS = 512
+
+
+def spec(rid, tokens, max_tokens=4, logprobs=None, **sampling):
+    sampling = Sampling(**{"temperature": 0.0, "seed": 1, "max_tokens": max_tokens} | sampling)
+    options = logprobs or LogprobOptions()
+    return TokenRequest(rid, 0, tuple(tokens), sampling, options, eos_token_ids=(2,))
+
+
+def serve(make_executor, model, specs, retract_every=0, **config):
+    """rid -> (tokens, logprobs, prompt logprobs) of all requests, served together."""
+    pool = SlotPool(NUM_SLOTS)
+    config = EngineConfig(max_running_requests=8, **config)
+    scheduler = Scheduler(config, pool, RadixTree(pool), context_length=256)
+    executor = make_executor(model, make_pool(model, NUM_SLOTS))
+    found = {one.rid: ([], [], []) for one in specs}
+    for one in specs:
+        scheduler.add(one)
+    steps = 0
+    while (plan := scheduler.plan()) is not None:
+        for delta in scheduler.commit(plan, executor.execute(plan)):
+            assert delta.error is None, delta
+            tokens, logprobs, prompt = found[delta.rid]
+            tokens += delta.token_ids
+            logprobs += delta.logprobs
+            prompt += delta.prompt_logprobs or ()
+        steps += 1
+        if retract_every and steps % retract_every == 0:
+            scheduler.retract_all()
+    scheduler.check_invariants()
+    return found
+
+
+def on_gpu(model, pool):
+    return GPUExecutor(model, pool, max_requests=8, share_min=1)
+
+
+@pytest.fixture
+def model(tiny_model_dir, monkeypatch):
+    if not torch.cuda.is_available():  # the interpreter's time goes with the size of the tiles
+        small = {False: Tiles(0, 16, 16, 4, 2, 1), True: Tiles(32, 16, 16, 4, 2, 1)}
+        monkeypatch.setattr(work, "choose_tiles", lambda size, has_large: small[has_large])
+    monkeypatch.setattr(decode_step, "ROOM", 2)  # lists are outgrown here too
+    whole = make_model(tiny_model_dir("qwen3"))
+    return LlamaModel(replace(whole.config, num_layers=1), whole.weights, 512, num_threads=1)
+
+
+SHARED = list(range(20, 52))
+SCORED = LogprobOptions(output=True, top=2)
+FORKS = [
+    spec(f"f{i}", [*SHARED, 100 + i, 7], max_tokens=6, temperature=1.0, seed=i, logprobs=SCORED)
+    for i in range(4)
+]
+
+
+def assert_same(found, expected):
+    """Equal tokens; log-probabilities as near as two orders of summation are."""
+    for rid, (tokens, logprobs, prompt) in expected.items():
+        ours = found[rid]
+        assert ours[0] == tokens, rid
+        for mine, theirs in ((ours[1], logprobs), (ours[2], prompt)):
+            assert [one.token_id for one in mine] == [one.token_id for one in theirs], rid
+            for one, other in zip(mine, theirs, strict=True):
+                assert one.logprob == pytest.approx(other.logprob, abs=1e-4), rid
+                assert [token for _, token in one.top] == [token for _, token in other.top], rid
+                values = [value for value, _ in other.top]
+                assert [value for value, _ in one.top] == pytest.approx(values, abs=1e-4), rid
+
+
+def test_forks_and_a_stranger_equal_the_reference(model):
+    specs = [*FORKS, spec("long", range(30, 82), max_tokens=8, logprobs=SCORED)]
+    expected = serve(Executor, model, specs, chunked_prefill_size=16)
+    assert_same(serve(on_gpu, model, specs, chunked_prefill_size=16), expected)
+
+
+def test_retraction_moves_regions_and_changes_nothing(model):
+    expected = serve(Executor, model, FORKS[:3])
+    assert_same(serve(on_gpu, model, FORKS[:3], retract_every=3), expected)
+
+
+def test_penalties_bias_bans_and_draws_equal_the_reference(model):
+    specs = [
+        spec("rep", SHARED, repetition_penalty=1.7),
+        spec("freq", SHARED, frequency_penalty=2.0, presence_penalty=1.0),
+        spec("bias", SHARED, logit_bias={5: 40.0, 6: 39.0}, repetition_penalty=9.0),
+        spec("min", SHARED, min_tokens=3, logit_bias={2: 50.0}),
+        spec("warm", SHARED, temperature=0.8, top_k=20, top_p=0.9, min_p=0.01, seed=3),
+    ]
+    assert_same(serve(on_gpu, model, specs), serve(Executor, model, specs))
+
+
+def test_logprobs_of_prompt_and_answer_equal_the_reference(model):
+    options = LogprobOptions(output=True, top=3, prompt_start=0)
+    specs = [spec("a", SHARED, logprobs=options), spec("b", SHARED[:9])]
+    expected = serve(Executor, model, specs, chunked_prefill_size=16)
+    assert_same(serve(on_gpu, model, specs, chunked_prefill_size=16), expected)
