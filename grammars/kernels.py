@@ -1,7 +1,7 @@
-"""The wide walk: which tokens stay inside a terminal, over the whole trie.
+"""The wide walk: which tokens stay inside a terminal, over whole subtrees of the trie.
 
-`inside_walk` is the numba kernel, compiled on first use and cached on disk; `inside_walk_ref` is
-the same in plain Python, the oracle of the tests and what runs where numba is not installed.
+Each kernel is compiled by numba on first use and cached on disk; its `_ref` is the same in plain
+Python, the oracle of the tests and what runs where numba is not installed.
 """
 
 from collections.abc import Callable
@@ -13,51 +13,56 @@ import numpy as np
 from ramify.grammars.vocabulary import Trie
 
 UNKNOWN, DEAD = -1, 0  # in a table of dense states
-MAX_TOKEN_BYTES = 4096
 
 
 class DenseStates(NamedTuple):
     """Lexer states that a wide walk has met, renumbered from 1; 0 is the dead state."""
 
-    next: np.ndarray  # [capacity, 256] int32: UNKNOWN, DEAD, or a dense state
+    next: np.ndarray  # [capacity, 256] int32: UNKNOWN (then all of the row is), DEAD, or a state
     accepting: np.ndarray  # [capacity] uint8
 
 
 class InsideWalk(NamedTuple):
-    """Result of a walk. Where `unknown` is not empty, fill those rows in and walk again."""
+    """What a walk found. It stops at a state whose row is unknown: walk on from there."""
 
-    row: np.ndarray  # [num_words] uint32: tokens that stay inside the terminal
+    token_ids: np.ndarray  # [num_tokens] int32: tokens that stay inside the terminal
     exit_nodes: np.ndarray  # [num_exits] int32: trie nodes where the terminal may end
     exit_states: np.ndarray  # [num_exits] int32: the dense state there
-    unknown: np.ndarray  # [num_unknown] int32: dense states whose row is not known yet
+    missing_nodes: np.ndarray  # [num_missing] int32: trie nodes below which nothing was walked
+    missing_states: np.ndarray  # [num_missing] int32: the dense state there, its row unknown
 
 
-def inside_walk_ref(trie: Trie, states: DenseStates, start: int, num_words: int) -> InsideWalk:
-    """Depth first over the trie, one node at a time."""
-    row = np.zeros(num_words, np.uint32)
+def inside_walk_ref(
+    trie: Trie, states: DenseStates, start_nodes: np.ndarray, start_states: np.ndarray
+) -> InsideWalk:
+    """Depth first below each start ([num] int32), one node at a time."""
+    token_ids: list[int] = []
     exits: list[tuple[int, int]] = []
-    unknown = set[int]()
-    path = [start]
-    at, end = 1, trie.num_nodes
-    byte, depth, skip = trie.byte, trie.depth, trie.skip
-    while at < end:
-        here = path[depth[at] - 1]
-        target = int(states.next[here, byte[at]])
-        if target <= DEAD:
+    missing: list[tuple[int, int]] = []
+    for node, state in zip(start_nodes, start_states, strict=True):
+        path = [(int(node), int(state))]
+        at, end = int(node) + 1, int(trie.skip[node])
+        while at < end:
+            del path[trie.depth[at] - trie.depth[node] :]
+            above, here = path[-1]
+            target = int(states.next[here, trie.byte[at]])
             if target == UNKNOWN:
-                unknown.add(here)
-            at = int(skip[at])
-            continue
-        del path[depth[at] :]
-        path.append(target)
-        for token_id in trie.token_ids[trie.first[at] : trie.first[at + 1]].tolist():
-            row[token_id >> 5] |= np.uint32(1 << (token_id & 31))
-        if states.accepting[target]:
-            exits.append((at, target))
-        at += 1
-    nodes = np.array([node for node, _ in exits], np.int32)
-    exit_states = np.array([state for _, state in exits], np.int32)
-    return InsideWalk(row, nodes, exit_states, np.array(sorted(unknown), np.int32))
+                missing.append((above, here))
+                at = int(trie.skip[above])
+            elif target == DEAD:
+                at = int(trie.skip[at])
+            else:
+                path.append((at, target))
+                token_ids += trie.token_ids[trie.first[at] : trie.first[at + 1]].tolist()
+                if states.accepting[target]:
+                    exits.append((at, target))
+                at += 1
+    columns = [token_ids, *_columns(exits), *_columns(missing)]
+    return InsideWalk(*(np.array(column, np.int32) for column in columns))
+
+
+def _columns(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    return [left for left, _ in pairs], [right for _, right in pairs]
 
 
 def _walk_loop(  # compiled by numba
@@ -66,36 +71,48 @@ def _walk_loop(  # compiled by numba
     skip: Any,
     first: Any,
     token_ids: Any,
+    longest: int,
     following: Any,
     accepting: Any,
-    start: int,
-    row: Any,
-    nodes: Any,
-    states: Any,
-    unknown: Any,
-) -> int:
-    path = np.empty(4097, np.int32)
-    path[0] = start
-    at = 1
-    num_exits = 0
-    while at < len(byte):
-        here = path[depth[at] - 1]
-        target = following[here, byte[at]]
-        if target <= 0:
-            if target < 0:
-                unknown[here] = 1
-            at = skip[at]
-            continue
-        path[depth[at]] = target
-        for index in range(first[at], first[at + 1]):
-            token_id = token_ids[index]
-            row[token_id >> 5] |= np.uint32(1) << np.uint32(token_id & 31)
-        if accepting[target]:
-            nodes[num_exits] = at
-            states[num_exits] = target
-            num_exits += 1
+    start_nodes: Any,
+    start_states: Any,
+    found: Any,
+    exits: Any,  # [num, 2] node, state
+    missing: Any,  # [num, 2] node, state
+) -> tuple[int, int, int]:
+    path = np.empty((longest + 1, 2), np.int32)  # [depth] node, state
+    num_found = num_exits = num_missing = 0
+    for index in range(len(start_nodes)):
+        at = start_nodes[index]
+        path[depth[at], 0] = at
+        path[depth[at], 1] = start_states[index]
+        end = skip[at]
         at += 1
-    return num_exits
+        while at < end:
+            level = depth[at]
+            here = path[level - 1, 1]
+            target = following[here, byte[at]]
+            if target <= 0:
+                if target < 0:
+                    above = path[level - 1, 0]
+                    missing[num_missing, 0] = above
+                    missing[num_missing, 1] = here
+                    num_missing += 1
+                    at = skip[above]
+                else:
+                    at = skip[at]
+                continue
+            path[level, 0] = at
+            path[level, 1] = target
+            for token in range(first[at], first[at + 1]):
+                found[num_found] = token_ids[token]
+                num_found += 1
+            if accepting[target]:
+                exits[num_exits, 0] = at
+                exits[num_exits, 1] = target
+                num_exits += 1
+            at += 1
+    return num_found, num_exits, num_missing
 
 
 class LengthWalk(NamedTuple):
@@ -149,6 +166,7 @@ def _length_loop(  # compiled by numba
     skip: Any,
     first: Any,
     token_ids: Any,
+    longest: int,
     following: Any,
     accepting: Any,
     start: int,
@@ -157,8 +175,8 @@ def _length_loop(  # compiled by numba
     nodes: Any,
     end_chars: Any,
 ) -> int:
-    path = np.empty(4097, np.int32)
-    counts = np.empty(4097, np.int32)
+    path = np.empty(longest + 1, np.int32)
+    counts = np.empty(longest + 1, np.int32)
     path[0] = start
     counts[0] = 0
     at = 1
@@ -186,18 +204,39 @@ def _length_loop(  # compiled by numba
     return num_ends
 
 
+def set_bits_ref(row: np.ndarray, token_ids: np.ndarray) -> None:
+    """Set the bits of some tokens in a [num_words] uint32 row: bit i % 32 of word i // 32."""
+    np.bitwise_or.at(row, token_ids >> 5, np.uint32(1) << (token_ids & 31).astype(np.uint32))
+
+
+def _bits_loop(row: Any, token_ids: Any) -> None:  # compiled by numba
+    for index in range(len(token_ids)):
+        token_id = token_ids[index]
+        row[token_id >> 5] |= np.uint32(1) << np.uint32(token_id & 31)
+
+
+_TRIE = "uint8[::1],int32[::1],int32[::1],int32[::1],int32[::1],int64,int32[:,::1],uint8[::1]"
+_KERNELS: dict[str, tuple[Callable[..., Any], str]] = {
+    "inside": (
+        _walk_loop,
+        f"UniTuple(int64,3)({_TRIE},int32[::1],int32[::1],int32[::1],int32[:,::1],int32[:,::1])",
+    ),
+    "length": (
+        _length_loop,
+        f"int64({_TRIE},int64,int64,int32[::1],int32[::1],int32[::1])",
+    ),
+    "bits": (_bits_loop, "void(uint32[::1],int32[::1])"),
+}
+
+
 @cache
 def _compiled(name: str) -> Callable[..., Any] | None:
     try:
         import numba
     except ImportError:
         return None
-    tables = "uint8[::1],int32[::1],int32[::1],int32[::1],int32[::1],int32[:,::1],uint8[::1]"
-    loop, more = {
-        "inside": (_walk_loop, "int64,uint32[::1],int32[::1],int32[::1],uint8[::1]"),
-        "length": (_length_loop, "int64,int64,int32[::1],int32[::1],int32[::1]"),
-    }[name]
-    return numba.njit(f"int64({tables},{more})", cache=True, nogil=True)(loop)  # type: ignore[no-any-return]
+    loop, signature = _KERNELS[name]
+    return numba.njit(signature, cache=True, nogil=True)(loop)  # type: ignore[no-any-return]
 
 
 def length_walk(
@@ -214,15 +253,29 @@ def length_walk(
     return LengthWalk(chars, nodes[:count].copy(), end_chars[:count].copy())
 
 
-def inside_walk(trie: Trie, states: DenseStates, start: int, num_words: int) -> InsideWalk:
+def inside_walk(
+    trie: Trie, states: DenseStates, start_nodes: np.ndarray, start_states: np.ndarray
+) -> InsideWalk:
     """As `inside_walk_ref`, by the kernel where numba is there."""
     kernel = _compiled("inside")
     if kernel is None:
-        return inside_walk_ref(trie, states, start, num_words)
-    row = np.zeros(num_words, np.uint32)
-    nodes = np.empty(trie.num_nodes, np.int32)
-    exit_states = np.empty(trie.num_nodes, np.int32)
-    unknown = np.zeros(len(states.accepting), np.uint8)
-    count = kernel(*trie, *states, start, row, nodes, exit_states, unknown)
-    missing = np.flatnonzero(unknown).astype(np.int32)
-    return InsideWalk(row, nodes[:count].copy(), exit_states[:count].copy(), missing)
+        return inside_walk_ref(trie, states, start_nodes, start_states)
+    ends = trie.skip[start_nodes]
+    num_nodes = int(
+        (ends - start_nodes).sum()
+    )  # more than `trie` has where starts lie below others
+    num_tokens = int((trie.first[ends] - trie.first[start_nodes]).sum())
+    found = np.empty(num_tokens, np.int32)
+    exits = np.empty((num_nodes, 2), np.int32)
+    missing = np.empty((num_nodes, 2), np.int32)
+    counts = kernel(*trie, *states, start_nodes, start_states, found, exits, missing)
+    return InsideWalk(
+        found[: counts[0]].copy(),
+        *exits[: counts[1]].T.copy(),
+        *missing[: counts[2]].T.copy(),
+    )
+
+
+def set_bits(row: np.ndarray, token_ids: np.ndarray) -> None:
+    """As `set_bits_ref`, by the kernel where numba is there."""
+    (_compiled("bits") or set_bits_ref)(row, token_ids)

@@ -6,17 +6,22 @@ share. A machine state is an interned set of places. Invariant: from every place
 can be reached, so some token is allowed until the grammar is complete (every byte being a token).
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ramify.grammars.errors import GrammarError
-from ramify.grammars.lexer import NOTHING, Lexer, Remainder
+from ramify.grammars.inside import NOTHING, Inside
+from ramify.grammars.kernels import set_bits
+from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import Limits
+from ramify.grammars.remainder import Remainder
 from ramify.grammars.terminals import Key, Terminal
+from ramify.grammars.vocabulary import Vocabulary
 
 Place = tuple[int, int]  # (lexer state, frame)
+_Item = tuple[Remainder, int, int]  # what is left of some tokens, and the place to read it at
 DEAD = 0  # the machine state with no places
 DONE: Place = (NOTHING, 0)  # the place after the whole grammar
 OUTSIDE = 1  # the frame below a node that is looked at alone, whatever it is inside of
@@ -77,7 +82,6 @@ class Machine:
         self._rows: list[dict[int, int]] = [{}]  # byte -> machine state; DEAD where tried in vain
         self._first: list[tuple[int, ...] | None] = [()]
         self._masks: dict[int, np.ndarray] = {}
-        self._exits: dict[tuple[int, int], list[int]] = {}
         self._token_steps: dict[tuple[int, int], int] = {}
         out = set[Place]()
         root.enter(self, 0, out)
@@ -189,7 +193,7 @@ class Machine:
         if found is None:
             live = set[int]()
             for lexed, _ in self.places[state]:
-                if self.lexer.is_shadowed(lexed):
+                if self.lexer.shadow(lexed) is not None:
                     live.update(ALL_BYTES)
                     break
                 live.update(self.lexer.moves(lexed))
@@ -254,68 +258,75 @@ class Machine:
     # -- masks
 
     def _compute_mask(self, state: int) -> np.ndarray:
-        rows: list[np.ndarray] = []
-        token_ids: list[int] = []
+        found = _Found(self.lexer.vocabulary)
+        items: list[_Item] = []
         for place in self.places[state]:
             if place == DONE:
-                token_ids += self.lexer.vocabulary.eos_token_ids
+                found.token_ids += self.lexer.vocabulary.eos_token_ids
             else:
-                self._add_place(place, rows, token_ids)
-        mask = rows[0].copy() if rows else self.lexer.vocabulary.new_row().view(np.uint32)
-        for row in rows[1:]:
-            mask |= row
-        set_bits(mask, token_ids)
-        return mask
+                items.append((self.lexer.root, *place))
+        self.lexer.begin_mask(self._limits.walk_steps)
+        self._collect(items, found)
+        return found.row()
 
-    def _add_place(self, place: Place, rows: list[np.ndarray], token_ids: list[int]) -> None:
-        """Tokens from one place: inside its terminal, or past its end."""
-        inside = self.lexer.inside(place[0])
-        if inside.row is not None:
-            rows.append(inside.row)
-        token_ids += inside.token_ids
-        for label, remainder in inside.exits:
+    def _collect(self, items: "list[_Item]", found: "_Found") -> None:
+        """Add the tokens of which the remainders can be read at the places."""
+        seen = set(items)
+        inside_of, after = self.lexer.inside, self._after
+        for remainder, lexed, frame in items:  # which grow
+            inside = inside_of(lexed, remainder)
+            if inside.row is not None:
+                found.rows.append(inside.row)
+            found.token_ids += inside.token_ids
+            if not inside.is_exact:
+                self._try(inside, (lexed, frame), found)
+                continue
+            for label, rest in inside.exits:
+                places = after.get((frame, label))
+                if places is None:
+                    self.resume(frame, label, set())
+                    places = after[frame, label]
+                for place in places:
+                    item = (rest, *place)
+                    if item not in seen and place != DONE:
+                        seen.add(item)
+                        items.append(item)
+
+    def _try(self, inside: Inside, place: Place, found: "_Found") -> None:
+        """Of tokens that may not be allowed at a place, add those that are."""
+        past = _Found(self.lexer.vocabulary)
+        for label, rest in inside.exits:
             out = set[Place]()
             self.resume(place[1], label, out)
-            past_end = self._past_end(remainder, self._intern(out))
-            token_ids += past_end if inside.is_exact else self._tried(place, past_end)
-        token_ids += self._tried(place, inside.to_try)
-
-    def _tried(self, place: Place, token_ids: Sequence[int]) -> list[int]:
-        """Those of the tokens that are allowed at a place."""
-        if not token_ids:
-            return []
+            self._collect([(rest, *after) for after in out if after != DONE], past)
         alone = self._intern((place,))
-        return [token_id for token_id in token_ids if self.step_token(alone, token_id) != DEAD]
-
-    def _past_end(self, remainder: Remainder, state: int) -> list[int]:
-        key = (id(remainder), state)  # the lexer keeps remainders for good
-        found = self._exits.get(key)
-        if found is None:
-            found = self._exits[key] = self._walk_remainder(remainder, state)
-        return found
-
-    def _walk_remainder(self, remainder: Remainder, state: int) -> list[int]:
-        token_ids: list[int] = []
-        todo = [(remainder, state)]
-        while todo:
-            left, at = todo.pop()
-            row = self._rows[at]
-            for byte, (tokens, rest) in left.steps(self._first_bytes(at)):
-                target = row.get(byte)
-                if target is None:
-                    target = self.step(at, byte)
-                if target != DEAD:
-                    token_ids += tokens
-                    if rest is not None:
-                        todo.append((rest, target))
-        return token_ids
+        for token_id in {*past.all_token_ids(), *inside.to_try}:
+            if self.step_token(alone, token_id) != DEAD:
+                found.token_ids.append(token_id)
 
 
-def set_bits(mask: np.ndarray, token_ids: list[int]) -> None:
-    """Set the bits of some tokens in a [num_words] uint32 row."""
-    if len(token_ids) < 24:
-        for token_id in token_ids:
-            mask[token_id >> 5] |= np.uint32(1 << (token_id & 31))
-    else:
-        ids = np.array(token_ids, np.int64)
-        np.bitwise_or.at(mask, ids >> 5, np.uint32(1) << (ids & 31).astype(np.uint32))
+class _Found:
+    """The tokens of a mask so far."""
+
+    __slots__ = ("_vocabulary", "rows", "token_ids")
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self.rows: list[np.ndarray] = []  # [num_words] uint32, shared
+        self.token_ids: list[int] = []
+
+    def row(self) -> np.ndarray:
+        """All of them, [num_words] uint32; perhaps shared."""
+        if len(self.rows) == 1 and not self.token_ids:
+            return self.rows[0]
+        row = self.rows[0].copy() if self.rows else self._vocabulary.new_row().view(np.uint32)
+        for other in self.rows[1:]:
+            row |= other
+        if self.token_ids:
+            set_bits(row, np.array(self.token_ids, np.int32))
+        return row
+
+    def all_token_ids(self) -> list[int]:
+        """All of them, as a list."""
+        bits = np.unpackbits(self.row().view(np.uint8), bitorder="little")
+        return np.flatnonzero(bits).tolist()  # type: ignore[no-any-return]

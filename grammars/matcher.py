@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 
 from ramify.grammars.errors import Relaxed
+from ramify.grammars.kernels import set_bits
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import Limits
-from ramify.grammars.machine import DEAD, Machine, Node, set_bits
+from ramify.grammars.machine import DEAD, Machine, Node
 from ramify.grammars.vocabulary import Vocabulary
 
 _FINISHED: Final = -1  # the state after an end-of-sequence token
@@ -72,7 +73,8 @@ class Matcher:
         """The row that `fill` writes, [num_words] int32: shared and read-only."""
         if self._state == _FINISHED:
             row = self.grammar.vocabulary.new_row()
-            set_bits(row.view(np.uint32), list(self.grammar.vocabulary.eos_token_ids))
+            ends = np.array(self.grammar.vocabulary.eos_token_ids, np.int32)
+            set_bits(row.view(np.uint32), ends)
             return row
         return self._machine.mask(self._state)
 

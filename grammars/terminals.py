@@ -10,7 +10,8 @@ from ramify.grammars.automata import CharAutomaton, State
 from ramify.grammars.charsets import SpellingNode
 
 if TYPE_CHECKING:
-    from ramify.grammars.lexer import Inside, Lexer
+    from ramify.grammars.inside import Inside
+    from ramify.grammars.lexer import Lexer
 
 Key = Any  # hashable, opaque to all but the terminal
 
@@ -19,6 +20,7 @@ class Terminal:
     """A deterministic byte automaton, made key by key as it is asked."""
 
     start: Key
+    is_wide = False  # are there keys with many transitions, so that `move` is cheaper?
 
     def transitions(self, key: Key) -> "Mapping[int, Key | Elsewhere]":
         """Next key of each byte that leads on."""
@@ -152,6 +154,8 @@ class SelectedTexts(Terminal):
 
 class Text(Terminal):
     """An automaton's texts in UTF-8. Key: (its state, node of the spelling)."""
+
+    is_wide = True
 
     def __init__(self, automaton: CharAutomaton, root: SpellingNode) -> None:
         self._automaton = automaton

@@ -20,6 +20,7 @@ class Trie(NamedTuple):
     skip: np.ndarray  # [n] int32: the next node that is not below this one
     first: np.ndarray  # [n + 1] int32
     token_ids: np.ndarray  # [num_tokens] int32
+    longest: int  # bytes of the longest text
 
     @property
     def num_nodes(self) -> int:
@@ -54,11 +55,13 @@ class Vocabulary:
             text if text and index not in ends else None
             for index, text in enumerate(self.token_bytes)
         )
-        self.longest = max((len(text) for text in self.text_tokens if text), default=0)  # bytes
         self.num_words = (len(self.token_bytes) + 31) // 32  # int32 words of a mask row
         self.trie = build_trie(
             (text, index) for index, text in enumerate(self.text_tokens) if text is not None
         )
+        # the trie's arrays as views that give plain ints, several times faster than numpy's
+        self.skips, self.bytes = self.trie.skip.data, self.trie.byte.data
+        self._firsts, self._token_ids = self.trie.first.data, self.trie.token_ids.data
         self.tables: dict[str, Any] = {}  # made from this vocabulary by others, and as long-lived
         self._children: dict[int, dict[int, int]] = {}
         self._tokens: dict[int, list[int]] = {}
@@ -86,18 +89,18 @@ class Vocabulary:
         """Byte -> child of a trie node."""
         found = self._children.get(node)
         if found is None:
-            trie = self.trie
+            skips, byte = self.skips, self.bytes
             found = {}
-            at, end = node + 1, int(trie.skip[node])
+            at, end = node + 1, skips[node]
             while at < end:
-                found[int(trie.byte[at])] = at
-                at = int(trie.skip[at])
+                found[byte[at]] = at
+                at = skips[at]
             self._children[node] = found
         return found
 
     def is_inner(self, node: int) -> bool:
         """Has a trie node children?"""
-        return bool(self.trie.skip[node] > node + 1)
+        return self.skips[node] > node + 1
 
     @cached_property
     def parents(self) -> np.ndarray:
@@ -124,10 +127,12 @@ class Vocabulary:
         """Tokens whose text ends at this node."""
         found = self._tokens.get(node)
         if found is None:
-            trie = self.trie
-            first, end = trie.first[node], trie.first[node + 1]
-            found = self._tokens[node] = trie.token_ids[first:end].tolist()
+            found = self._tokens[node] = self.tokens_in(node, node + 1)
         return found
+
+    def tokens_in(self, start: int, end: int) -> list[int]:
+        """Tokens whose text ends at a node in [start, end)."""
+        return self._token_ids[self._firsts[start] : self._firsts[end]].tolist()
 
     def new_row(self) -> np.ndarray:
         """[num_words] int32: a mask with no token allowed."""
@@ -166,6 +171,7 @@ def build_trie(items: Iterable[tuple[bytes, int]]) -> Trie:
         np.array(skip, int32),
         np.array(first, int32),
         np.array(token_ids, int32),
+        max(depth),
     )
 
 

@@ -106,6 +106,8 @@ FREE_NAMES: dict[Whitespace, FreeNames] = {
 class OtherNames(NameTerminal):
     """Any name that is not in a (plain) trie. Off the trie, the states are those of `FreeNames`."""
 
+    is_wide = True
+
     def __init__(self, trie: NameTrie, free: FreeNames) -> None:
         super().__init__(free._blanks)
         self._trie = trie
@@ -198,6 +200,8 @@ class Captured(Terminal):
     `texts[label]` is (the text, None if not known, and the inner label). For names the text is
     the name, complete at its closing quote; else it is all the bytes.
     """
+
+    is_wide = True
 
     def __init__(self, inner: Terminal, seen: Iterable[str], *, is_name: bool) -> None:
         self._seen = frozenset(seen)

@@ -35,6 +35,8 @@ def quote(text: str) -> bytes:
 class Quoted(Terminal):
     """An automaton's texts as JSON strings. Key: OPEN, (its state, spelling node), CLOSED."""
 
+    is_wide = True
+
     def __init__(self, automaton: CharAutomaton, root: SpellingNode | None = None) -> None:
         self.automaton = automaton
         if automaton.alphabet is AnyText.alphabet:

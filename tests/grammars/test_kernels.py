@@ -20,27 +20,50 @@ def walk_of(pattern: str):
     lexer = Lexer(VOCABULARY)
     automaton = regex_automaton(parse(pattern), Budget(DEFAULT_LIMITS), pattern)
     state = lexer.start(Text(automaton, spelling(automaton.alphabet, json=False)))
-    lexer.inside(state)  # fills the dense rows
-    return lexer._dense, lexer._dense_of(state)
+    lexer.begin_mask(10_000)
+    lexer._tables._walk_wide(state, lexer.root)  # fills the dense rows
+    return lexer.dense, lexer.dense_of(state)
+
+
+def assert_same(found, expected):
+    for left, right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 @pytest.mark.parametrize("pattern", [".*", "[a-z]+", "(?:ab|é)*1?", r'[^"]*"'])
 def test_the_kernel_equals_its_reference(pattern):
     dense, start = walk_of(pattern)
-    words = VOCABULARY.num_words
-    for found, expected in zip(
-        kernels.inside_walk(VOCABULARY.trie, dense, start, words),
-        kernels.inside_walk_ref(VOCABULARY.trie, dense, start, words),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(found, expected)
+    trie = VOCABULARY.trie
+    below = [node for node in range(trie.num_nodes) if trie.skip[node] > node + 1]
+    for nodes in ([0], below):
+        starts = np.array(nodes, np.int32)
+        args = trie, dense, starts, np.full_like(starts, start)
+        assert_same(kernels.inside_walk(*args), kernels.inside_walk_ref(*args))
 
 
-def test_unknown_rows_are_named():
+def test_a_walk_stops_at_unknown_rows_and_goes_on_from_there():
     dense, start = walk_of("[a-z]+")
-    dense.next[start] = kernels.UNKNOWN
+    begin = np.zeros(1, np.int32), np.full(1, start, np.int32)
+    whole = kernels.inside_walk_ref(VOCABULARY.trie, dense, *begin)
+    reached = int(dense.next[start, ord("a")])
+    row = dense.next[reached].copy()
+    dense.next[reached] = kernels.UNKNOWN
     for walk in (kernels.inside_walk, kernels.inside_walk_ref):
-        assert walk(VOCABULARY.trie, dense, start, VOCABULARY.num_words).unknown.tolist() == [start]
+        first = walk(VOCABULARY.trie, dense, *begin)
+        assert set(first.missing_states.tolist()) == {reached}
+    dense.next[reached] = row
+    rest = kernels.inside_walk(VOCABULARY.trie, dense, first.missing_nodes, first.missing_states)
+    both = [*first.token_ids.tolist(), *rest.token_ids.tolist()]
+    assert sorted(both) == sorted(whole.token_ids.tolist())
+
+
+def test_bits_are_set_as_by_the_reference():
+    ids = np.array([0, 31, 32, 95, 31], np.int32)
+    rows = np.zeros((2, 3), np.uint32)
+    kernels.set_bits(rows[0], ids)
+    kernels.set_bits_ref(rows[1], ids)
+    assert_same(*rows)
+    assert rows[0].tolist() == [0x80000001, 1, 0x80000000]
 
 
 def test_any_text_spells_all_characters_and_nothing_else():

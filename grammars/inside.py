@@ -1,0 +1,324 @@
+"""Tokens, or what is left of them, read from a lexer state: which stay inside its terminal, and
+what is then left of those that run past its end.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ramify.grammars import kernels
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.remainder import Remainder
+from ramify.grammars.terminals import Shadow
+
+if TYPE_CHECKING:
+    from ramify.grammars.lexer import Lexer
+
+SMALL = 150  # trie nodes: what is left of few tokens is always walked step by step
+WIDE = 40  # else from a state with more live bytes than this the kernel walks
+PLAIN_STEPS = 300  # and where a plain walk would take more steps than this
+MANY_TOKENS = 500  # more tokens than this are kept as a row
+
+
+class Inside(NamedTuple):
+    """What is left of tokens, read from a state on."""
+
+    row: np.ndarray | None  # [num_words] uint32: tokens that stay inside the terminal
+    token_ids: Sequence[int]  # or, where they are few, a list of them
+    exits: tuple[tuple[int, Remainder], ...]  # (label, what is left) where the terminal may end
+    to_try: tuple[int, ...] = ()  # tokens that only stepping can tell of
+    is_exact: bool = True  # else tokens past an end are not all allowed: step them too
+
+
+NOTHING = 0  # the state of no terminal: it reads nothing
+
+
+class LengthTable(NamedTuple):
+    """How many characters tokens add to a text, from one of its states."""
+
+    walk: kernels.LengthWalk
+    ends: list[int]  # walk.ends
+    made: dict[tuple[int, int], Inside]  # by (least, most), both no larger than matters
+
+
+class SelectionTable(NamedTuple):
+    """Tokens, and exits, from the start of some texts, and the bit set of texts below each."""
+
+    token_ids: list[tuple[int, int]]  # (token, texts)
+    exits: list[tuple[int, Remainder, int]]  # (label, what is left, texts)
+
+
+class InsideTables:
+    """The walks of one lexer, kept."""
+
+    def __init__(self, lexer: "Lexer") -> None:
+        self._lexer = lexer
+        self._vocabulary = lexer.vocabulary
+        self._inside: dict[tuple[int, int], Inside] = {}  # by state, id of the remainder
+        self._lengths: dict[int, LengthTable] = {}
+        self._remainders: dict[tuple[int, ...], Remainder] = {}  # those of exits: kept for good
+        self.steps_left = 0  # of the mask being made; see `spend`
+        self.num_bytes = 0  # of rows
+
+    def spend(self, steps: int) -> None:
+        """Count steps (about a microsecond each) of the mask being made."""
+        self.steps_left -= steps
+        if self.steps_left < 0:
+            raise GrammarError(
+                "grammar_too_complex",
+                "finding the tokens that may come next takes too many steps; make the grammar "
+                "less ambiguous, or its regexes smaller",
+            )
+
+    def inside(self, state: int, remainder: Remainder) -> Inside:
+        """Tokens that stay inside, and what is left of those that do not."""
+        key = (state, id(remainder))
+        found = self._inside.get(key)
+        if found is None:
+            found = self._inside[key] = self._find(state, remainder)
+        return found
+
+    def _find(self, state: int, remainder: Remainder) -> Inside:
+        lexer = self._lexer
+        if state == NOTHING:
+            return Inside(None, (), ())
+        shadow = lexer.shadow(state)
+        found = None if shadow is None else self._from_shadow(state, shadow, remainder)
+        if remainder is not lexer.root:
+            return found or self._walk(state, remainder)
+        if found is None:
+            terminal, key = lexer.key(state)
+            found = terminal.inside(lexer, key) or self._walk(state, remainder)
+        special = lexer.special(state)
+        return found._replace(token_ids=[*found.token_ids, *special]) if special else found
+
+    # -- walks
+
+    def _walk(self, state: int, remainder: Remainder) -> Inside:
+        found = None
+        if remainder.num_below <= SMALL or len(self._lexer.moves(state)) <= WIDE:
+            found = self._walk_plain(state, remainder)
+        return found or self._walk_wide(state, remainder)
+
+    def _walk_plain(self, state: int, remainder: Remainder) -> Inside | None:
+        """Step by step; None where that takes long."""
+        lexer = self._lexer
+        labels = lexer.labels
+        token_ids: list[int] = []
+        exits: dict[int, list[int]] = {}
+        steps = 0
+        most = max(PLAIN_STEPS, remainder.num_below if remainder.num_below <= SMALL else 0)
+        todo = [(remainder, state)]
+        while todo:
+            left, at = todo.pop()
+            moves = lexer.cheap_moves(at)
+            following = left.steps(None if moves is None else tuple(moves))
+            few = moves if moves is not None and len(moves) < len(following) else following
+            for byte in few:
+                steps += 1
+                step = following.get(byte)
+                target = 0 if step is None else lexer.next(at, byte)
+                if target:
+                    assert step is not None
+                    token_ids += step.token_ids
+                    if step.rest is not None:
+                        label = labels[target]
+                        if label is not None:
+                            exits.setdefault(label, []).extend(step.rest.nodes)
+                        todo.append((step.rest, target))
+            if steps > most:
+                return None
+        self.spend(steps)
+        return self._made(token_ids, exits)
+
+    def _walk_wide(self, state: int, remainder: Remainder) -> Inside:
+        lexer, trie = self._lexer, self._vocabulary.trie
+        start = lexer.dense_of(state)
+        nodes = np.array(remainder.nodes, np.int32)
+        states = np.full_like(nodes, start)
+        token_ids: list[np.ndarray] = []
+        exits: dict[int, list[int]] = {}
+        while len(nodes):
+            self.spend(10)
+            walk = kernels.inside_walk(trie, lexer.dense, nodes, states)
+            token_ids.append(walk.token_ids)
+            for node, dense in zip(
+                walk.exit_nodes.tolist(), walk.exit_states.tolist(), strict=True
+            ):
+                exits.setdefault(lexer.dense_label(dense), []).append(node)
+            nodes, states = walk.missing_nodes, walk.missing_states
+            for dense in np.unique(walk.missing_states).tolist():
+                self.spend(40)
+                lexer.fill_dense(dense)
+        return self._made(np.concatenate(token_ids), exits)
+
+    def _made(self, token_ids: "np.ndarray | list[int]", exits: Mapping[int, list[int]]) -> Inside:
+        is_inner = self._vocabulary.is_inner
+        kept = []
+        for label, nodes in exits.items():
+            inner = tuple(sorted({node for node in nodes if is_inner(node)}))
+            if inner:
+                kept.append((label, self._remainder(inner)))
+        row = None
+        if len(token_ids) > MANY_TOKENS:
+            row = self._row(token_ids)
+            token_ids = []
+        return Inside(row, _listed(token_ids), tuple(kept))
+
+    def made(
+        self,
+        row: np.ndarray | None,
+        token_ids: Sequence[int],
+        ends: Sequence[int],
+        labels: Sequence[int | None],
+    ) -> Inside:
+        """Of a row, or a list, and the trie nodes where the terminal may end."""
+        exits: dict[int, list[int]] = {}
+        for node, label in zip(ends, labels, strict=True):
+            assert label is not None
+            exits.setdefault(label, []).append(node)
+        return self._made(list(token_ids), exits)._replace(row=row)
+
+    def _row(self, token_ids: "np.ndarray | list[int]") -> np.ndarray:
+        row = np.zeros(self._vocabulary.num_words, np.uint32)
+        kernels.set_bits(row, np.asarray(token_ids, np.int32))
+        row.flags.writeable = False
+        self.num_bytes += row.nbytes
+        return row
+
+    def _remainder(self, nodes: tuple[int, ...]) -> Remainder:
+        found = self._remainders.get(nodes)
+        if found is None:
+            found = self._remainders[nodes] = Remainder(self._vocabulary, nodes)
+        return found
+
+    # -- states that read less than another
+
+    def _from_shadow(self, state: int, shadow: Shadow, remainder: Remainder) -> Inside | None:
+        """By the other state's tokens; None where that would not be right."""
+        if shadow.reach is not None and shadow.reach < remainder.longest:
+            return None
+        if shadow.lengths is not None:
+            return self._of_length(shadow, remainder)
+        if shadow.texts is None:
+            is_all = remainder is self._lexer.root
+            return self._captured(state, shadow) if is_all else None
+        base = self.inside(self._lexer.state(shadow.terminal, shadow.key), remainder)
+        banned = self._ends_below(shadow.texts, shadow.node, remainder)
+        return self._less(base, banned) if banned else base
+
+    def _less(self, base: Inside, banned: list[int]) -> Inside:
+        """Without the tokens that pass, or end at, some trie nodes."""
+        skips = self._vocabulary.skips
+        spans = [(node, skips[node]) for node in banned]
+        gone = {token_id for node in banned for token_id in self._tokens_below(node)}
+        exits = {
+            label: [at for at in rest.nodes if not any(low <= at < end for low, end in spans)]
+            for label, rest in base.exits
+        }
+        made = self._made([at for at in base.token_ids if at not in gone], exits)
+        return made._replace(row=self._without(base.row, gone))
+
+    def _captured(self, state: int, shadow: Shadow) -> Inside:
+        """As the base; but tokens near a seen text, and those past an end, have to be tried."""
+        lexer = self._lexer
+        base = self.inside(lexer.state(shadow.terminal, shadow.key), lexer.root)
+        terminal, _ = lexer.key(state)
+        near = set[int]()
+        for text in shadow.near:
+            nodes = self._along(text)
+            near.update(token for node in nodes for token in self._vocabulary.tokens_at(node))
+            if len(nodes) == len(text):
+                near.update(self._tokens_below(nodes[-1] if nodes else 0))
+        return Inside(
+            self._without(base.row, near),
+            [token_id for token_id in base.token_ids if token_id not in near],
+            tuple((terminal.unknown_label(label), rest) for label, rest in base.exits),
+            to_try=tuple(near),
+            is_exact=False,
+        )
+
+    def _without(self, row: np.ndarray | None, token_ids: Iterable[int]) -> np.ndarray | None:
+        if row is None or not token_ids:
+            return row
+        out = row.copy()
+        for token_id in token_ids:
+            out[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
+        out.flags.writeable = False
+        self.num_bytes += out.nbytes
+        return out
+
+    def _tokens_below(self, node: int) -> list[int]:
+        vocabulary = self._vocabulary
+        return vocabulary.tokens_in(node, vocabulary.skips[node])
+
+    def _along(self, text: bytes) -> list[int]:
+        """Trie nodes on the way of a text."""
+        found: list[int] = []
+        node: int | None = 0
+        for byte in text:
+            node = self._vocabulary.children(node or 0).get(byte)
+            if node is None:
+                break
+            found.append(node)
+        return found
+
+    def _ends_below(
+        self, texts: Sequence[Mapping[int, int]], start: int, remainder: Remainder
+    ) -> list[int]:
+        """Trie nodes that spell a text, from a node of it to a leaf."""
+        found: list[int] = []
+        todo = [(start, remainder)]
+        while todo:
+            at, left = todo.pop()
+            following = left.steps(tuple(texts[at]))
+            for byte, target in texts[at].items():
+                step = following.get(byte)
+                if step is None:
+                    continue
+                if not texts[target]:
+                    found += step.nodes
+                elif step.rest is not None:
+                    todo.append((target, step.rest))
+        return found
+
+    # -- texts of a bounded length
+
+    def _of_length(self, shadow: Shadow, remainder: Remainder) -> Inside | None:
+        """Of any text: what ends after `least` to `most` characters."""
+        assert shadow.lengths is not None
+        least, most = shadow.lengths
+        lexer = self._lexer
+        state = lexer.state(shadow.terminal, shadow.key)
+        if remainder is not lexer.root:
+            is_free = least == 0 and (most is None or most >= remainder.longest)
+            return self.inside(state, remainder) if is_free else None
+        table = self._lengths.get(state)
+        if table is None:
+            body = lexer.next(lexer.start(shadow.terminal), 0x22)
+            self._walk_wide(state, remainder)  # fills the dense rows
+            dense = lexer.dense_of(state), lexer.dense_of(body)
+            walk = kernels.length_walk(
+                self._vocabulary.trie, lexer.dense, *dense, len(self._vocabulary)
+            )
+            self.num_bytes += walk.chars.nbytes
+            table = self._lengths[state] = LengthTable(walk, walk.ends.tolist(), {})
+        longest = table.walk.longest
+        key = (min(least, longest + 1), longest if most is None else min(most, longest))
+        found = table.made.get(key)
+        if found is None:
+            found = table.made[key] = self._limited(table, *key)
+        return found
+
+    def _limited(self, table: LengthTable, least: int, most: int) -> Inside:
+        walk = table.walk
+        kept = np.flatnonzero((walk.end_chars >= least) & (walk.end_chars <= most)).tolist()
+        ends = [table.ends[at] for at in kept]
+        closing = [token_id for node in ends for token_id in self._vocabulary.tokens_at(node)]
+        inside = np.flatnonzero(walk.chars <= most).astype(np.int32)
+        return self._made(np.concatenate([inside, np.array(closing, np.int32)]), {0: ends})
+
+
+def _listed(token_ids: "np.ndarray | list[int]") -> list[int]:
+    return token_ids if isinstance(token_ids, list) else token_ids.tolist()
