@@ -10,6 +10,7 @@ from ramify.lang.protocol import (
     ContinuationScore,
     FinishReason,
     GenerateDelta,
+    RelaxedKeyword,
     TokenLogprob,
     Usage,
 )
@@ -18,7 +19,16 @@ from ramify.lang.protocol import (
 class Answer:
     """One sequence of a `GenerateRequest`, growing delta by delta."""
 
-    __slots__ = ("finish", "logprobs", "prompt_logprobs", "tail", "text", "token_ids", "usage")
+    __slots__ = (
+        "finish",
+        "logprobs",
+        "prompt_logprobs",
+        "relaxed",
+        "tail",
+        "text",
+        "token_ids",
+        "usage",
+    )
 
     def __init__(self) -> None:
         self.text = ""
@@ -28,6 +38,7 @@ class Answer:
         self.prompt_logprobs: tuple[TokenLogprob, ...] | None = None
         self.finish: FinishReason | None = None
         self.usage: Usage | None = None
+        self.relaxed: tuple[RelaxedKeyword, ...] = ()
 
     def add(self, delta: GenerateDelta) -> None:
         """Take in what a delta brings."""
@@ -39,6 +50,7 @@ class Answer:
             self.prompt_logprobs = delta.prompt_logprobs
         self.finish = delta.finish or self.finish
         self.usage = delta.usage or self.usage
+        self.relaxed = delta.relaxed or self.relaxed
 
     def meta_info(self, rid: str, *, since: int = 0) -> dict[str, Any]:
         """What is known so far; log-probabilities of the answer's tokens from `since` on."""
@@ -48,6 +60,8 @@ class Answer:
             meta["finish_reason"] = msgspec.to_builtins(self.finish)
         if self.usage is not None:
             meta |= usage_info(self.usage)
+        if self.relaxed:
+            meta["relaxed"] = msgspec.to_builtins(self.relaxed)
         if self.prompt_logprobs is not None:
             meta["input_token_logprobs"] = _pairs(self.prompt_logprobs)
             meta["input_top_logprobs"] = [entry.top for entry in self.prompt_logprobs]

@@ -39,6 +39,7 @@ class SharedArguments(TypedDict, total=False):
     stop_regex: str | Sequence[str] | None
     ignore_eos: bool | None
     skip_special_tokens: bool | None
+    strict: bool | None  # False: what of a JSON schema cannot be enforced is relaxed, not refused
     return_logprob: bool | None  # log-probabilities of the answer's tokens
     logprob_start_len: int | None  # and of prompt tokens from here on; -1 = none
     top_logprobs_num: int | None  # and of this many likeliest tokens at each position

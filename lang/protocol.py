@@ -54,6 +54,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     json_schema: str | None = None
     ebnf: str | None = None
     choices: tuple[str, ...] | None = None
+    strict: bool = True  # refuse a JSON schema that cannot be enforced exactly; else relax it
 
     def check(self) -> None:
         """Raise `InvalidRequest` naming the first field out of range."""
@@ -172,6 +173,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     decode_s: float = 0.0  # first token -> last token
 
 
+class RelaxedKeyword(msgspec.Struct, frozen=True):
+    """A keyword of the JSON schema that an answer was not held to (only with `strict=False`)."""
+
+    pointer: str  # JSON pointer of its schema
+    keyword: str
+    why: str
+
+
 class GenerateDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one sequence of a request gained since its last delta.
 
@@ -190,6 +199,7 @@ class GenerateDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None  # once, when asked for
     finish: FinishReason | None = None
     usage: Usage | None = None
+    relaxed: tuple[RelaxedKeyword, ...] = ()  # with `finish`: what the answer was not held to
     error: ErrorInfo | None = None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ramify.lang.errors import error_from_info
-from ramify.lang.protocol import FinishReason, GenerateDelta, TokenLogprob, Usage
+from ramify.lang.protocol import FinishReason, GenerateDelta, RelaxedKeyword, TokenLogprob, Usage
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +17,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    relaxed: tuple[RelaxedKeyword, ...] = ()  # what of its schema it was not held to
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ def _complete(deltas: list[GenerateDelta]) -> Completion:
         token_ids=tuple(token for delta in deltas for token in delta.token_ids),
         finish=last.finish,
         usage=last.usage,
+        relaxed=last.relaxed,
         logprobs=tuple(entry for delta in deltas for entry in delta.logprobs),
         prompt_logprobs=next(
             (delta.prompt_logprobs for delta in deltas if delta.prompt_logprobs is not None), ()

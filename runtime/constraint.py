@@ -138,7 +138,7 @@ def grammar_spec(sampling: Sampling) -> GrammarSpec | None:
     elif sampling.choices is not None:
         spec = ChoicesSpec(sampling.choices)
     elif sampling.json_schema is not None:
-        spec = JsonSchemaSpec(sampling.json_schema)
+        spec = JsonSchemaSpec(sampling.json_schema, strict=sampling.strict)
     elif sampling.ebnf is not None:
         spec = EbnfSpec(sampling.ebnf)
     else:

@@ -23,6 +23,7 @@ from ramify.lang.protocol import (
     LogprobOptions,
     ModelInfo,
     Prompt,
+    RelaxedKeyword,
     Sampling,
     ScoreRequest,
     ScoreResult,
@@ -93,7 +94,7 @@ class Engine:
                 if text.is_stopped and not was_stopped and not is_last(delta):
                     self._worker.abort(request.rid, delta.index)  # a stop string: no more tokens
                 if answer is not None:
-                    yield answer
+                    yield _with_relaxed(answer, grammar)
 
     async def async_score(self, request: ScoreRequest) -> ScoreResult:
         """Log-probabilities of each continuation after the prompt; cancelling aborts."""
@@ -304,6 +305,14 @@ def _to_prompt(prompt: PromptLike) -> Prompt:
 
 def _deadline(timeout_s: float | None) -> float | None:
     return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+def _with_relaxed(delta: GenerateDelta, grammar: TokenGrammar | None) -> GenerateDelta:
+    """The delta; the last one of a sequence says what its grammar does not enforce."""
+    if grammar is None or not grammar.relaxed or delta.finish is None:
+        return delta
+    relaxed = tuple(RelaxedKeyword(*entry) for entry in grammar.relaxed)
+    return msgspec.structs.replace(delta, relaxed=relaxed)
 
 
 def _new_rid() -> str:

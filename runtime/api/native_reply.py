@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ramify.lang.protocol import FinishReason, GenerateRequest, TokenLogprob, Usage
+import msgspec
+
+from ramify.lang.protocol import (
+    FinishReason,
+    GenerateRequest,
+    RelaxedKeyword,
+    TokenLogprob,
+    Usage,
+)
 from ramify.runtime.api.generation import Step
 from ramify.runtime.api.state import ServedEngine
 
@@ -22,6 +30,7 @@ class Progress:
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     finish: FinishReason | None = None
     usage: Usage | None = None
+    relaxed: tuple[RelaxedKeyword, ...] = ()
 
 
 class Replies:
@@ -50,6 +59,7 @@ class Replies:
         if delta.prompt_logprobs is not None:
             progress.prompt_logprobs = delta.prompt_logprobs
         progress.finish, progress.usage = delta.finish, delta.usage
+        progress.relaxed = delta.relaxed
         return progress
 
     def all(self) -> list[dict[str, Any]]:
@@ -69,6 +79,8 @@ class Replies:
             meta["completion_tokens"] = progress.usage.completion_tokens
             meta["cached_tokens"] = progress.usage.cached_tokens
             meta["queue_time"] = progress.usage.queue_s
+        if progress.relaxed:
+            meta["relaxed"] = msgspec.to_builtins(progress.relaxed)
         if progress.asked.logprobs.output:
             meta |= self._logprobs(progress)
         return {"text": progress.text, "output_ids": progress.token_ids, "meta_info": meta}

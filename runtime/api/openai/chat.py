@@ -99,7 +99,7 @@ async def create(request: web.Request) -> web.StreamResponse:
                 "index": index,
                 "message": {"role": "assistant", "content": completion.text, "refusal": None},
                 "logprobs": _logprobs(engine, asked, completion.logprobs),
-                **finish_fields(completion.finish),
+                **finish_fields(completion.finish, completion.relaxed),
             }
         )
     head = envelope(id, "chat.completion", state.model_name)
@@ -139,7 +139,7 @@ def _delta_choice(
     choice = _choice(delta.index, {"content": delta.text} if delta.text else {})
     choice["logprobs"] = _logprobs(engine, asked, delta.logprobs)
     if delta.finish is not None:
-        choice |= finish_fields(delta.finish)
+        choice |= finish_fields(delta.finish, delta.relaxed)
     return choice
 
 

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from ramify.lang.errors import Aborted, InvalidRequest, NotSupported
-from ramify.lang.protocol import FinishReason, LogprobOptions, Sampling, Usage
+from ramify.lang.protocol import FinishReason, LogprobOptions, RelaxedKeyword, Sampling, Usage
 from ramify.runtime.api.openai.constraints import ConstrainedFields, read_constraint
 from ramify.runtime.api.sampling import check, make_sampling
 from ramify.runtime.api.state import TRACE
@@ -78,6 +78,8 @@ def read_common(
     if constraint is None:
         return sampling
     request[TRACE].names[constraint.name] = constraint.path
+    if not constraint.strict:
+        sampling = msgspec.structs.replace(sampling, strict=False)
     return msgspec.structs.replace(sampling, **{constraint.name: constraint.value})
 
 
@@ -87,13 +89,16 @@ def checked_logprobs(options: LogprobOptions, name: str) -> LogprobOptions:
     return options
 
 
-def finish_fields(finish: FinishReason) -> dict[str, Any]:
-    """`finish_reason`, and what stopped it as SGLang's and vLLM's clients read it."""
+def finish_fields(finish: FinishReason, relaxed: Sequence[RelaxedKeyword] = ()) -> dict[str, Any]:
+    """`finish_reason`, what stopped it as SGLang's and vLLM's clients read it, and what of its
+    schema the answer was not held to."""
     if finish.type == "abort":
         raise Aborted("the request was aborted")
     fields: dict[str, Any] = {"finish_reason": finish.type}
     if finish.matched is not None:
         fields |= {"matched_stop": finish.matched, "stop_reason": finish.matched}
+    if relaxed:
+        fields["relaxed"] = msgspec.to_builtins(relaxed)
     return fields
 
 

@@ -71,6 +71,7 @@ async def create(request: web.Request) -> web.StreamResponse:
                 logprobs=completion.logprobs,
                 prompt_logprobs=completion.prompt_logprobs,
                 finish=completion.finish,
+                relaxed=completion.relaxed,
             )
             found.append(choices.render(prompt, whole))
     return json_response({**head, "choices": found, "usage": usage.render()})
@@ -175,7 +176,7 @@ class _Choices:
         if asked.logprobs.output:
             choice["logprobs"] = self._logprobs(index, entries)
         if delta.finish is not None:
-            choice |= finish_fields(delta.finish)
+            choice |= finish_fields(delta.finish, delta.relaxed)
         return choice
 
     def _logprobs(self, index: int, entries: tuple[TokenLogprob, ...]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class JsonObjectFormat(msgspec.Struct, tag="json_object"):
 
 
 class NamedSchema(msgspec.Struct, kw_only=True):
-    """A schema with a label; it is always enforced, whatever `strict` says."""
+    """A schema with a label. `strict: false`: what cannot be enforced exactly is relaxed, and the
+    answer says so; else it is refused."""
 
     name: str
     schema: msgspec.Raw
@@ -64,6 +65,7 @@ class Constraint(NamedTuple):
     name: str
     value: str | tuple[str, ...]
     path: str
+    strict: bool = True
 
 
 def read_constraint(body: ConstrainedFields) -> Constraint | None:
@@ -98,7 +100,7 @@ def _given(body: ConstrainedFields) -> Iterator[Constraint]:
             yield Constraint("json_schema", _ANY_OBJECT, "response_format")
         case JsonSchemaFormat(json_schema=named):
             path = "response_format.json_schema.schema"
-            yield Constraint("json_schema", _text(named.schema), path)
+            yield Constraint("json_schema", _text(named.schema), path, named.strict is not False)
     if _is_given(body.guided_json):
         yield Constraint("json_schema", _text(body.guided_json), "guided_json")
     if body.structured_outputs is not None:

@@ -119,6 +119,58 @@ async def test_native_route(server, params, fits):
         assert reply["meta_info"]["finish_reason"]["type"] == "stop"
 
 
+HARD = {**SCHEMA, "properties": {"ok": {"enum": [True], "$ref": "http://example.com/elsewhere"}}}
+LEFT_OUT = {"pointer": "/properties/ok", "keyword": "$ref"}
+
+
+def _said(entry) -> bool:
+    (found,) = entry["relaxed"]
+    return found["why"] != "" and {**found, "why": 0} == {**LEFT_OUT, "why": 0}
+
+
+def _last(text: str):
+    return [event for event in parse_events(text) if event != "[DONE]"][-1]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_relaxed_is_said_by_every_route(server, stream):
+    params = {"json_schema": json.dumps(HARD), "strict": False, "max_new_tokens": 200}
+    reply = await server.post(
+        "/generate", {"text": "go", "sampling_params": params, "stream": stream}
+    )
+    last = _last(reply.text) if stream else reply.json()
+    assert json.loads(last["text"]) == {"ok": True}
+    assert _said(last["meta_info"])
+    named = {"name": "reply", "schema": HARD, "strict": False}
+    form = {"type": "json_schema", "json_schema": named}
+    for route, asks in (
+        ("/v1/completions", {"prompt": "go"}),
+        ("/v1/chat/completions", {"messages": [_user("go")]}),
+    ):
+        body = {**asks, "response_format": form, "max_tokens": 200, "stream": stream}
+        reply = await server.post(route, body)
+        found = _last(reply.text) if stream else reply.json()
+        assert _said(found["choices"][0])
+
+
+async def test_what_is_relaxed_is_said_to_programs(server):
+    endpoint = RuntimeEndpoint(server.url)
+    sampling = Sampling(json_schema=json.dumps(HARD), strict=False, max_tokens=200)
+    asked = GenerateRequest(rid="relaxed", prompt=text_prompt("go"), sampling=sampling)
+    try:
+        deltas = [delta async for delta in endpoint.generate(asked)]
+    finally:
+        await endpoint.close()
+    assert [entry.keyword for entry in deltas[-1].relaxed] == ["$ref"]
+
+
+async def test_strict_is_what_is_meant_where_nothing_is_said(server):
+    form = {"type": "json_schema", "json_schema": {"name": "reply", "schema": HARD}}
+    body = {"prompt": "go", "response_format": form, "max_tokens": 200}
+    reply = await server.post("/v1/completions", body)
+    assert_error(reply, 400, "unsupported_keyword", "response_format.json_schema.schema")
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
