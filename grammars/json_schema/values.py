@@ -171,6 +171,9 @@ class Builder:
         usable = self._usable(node)
         if node.required & ~usable:
             return False
+        needed = node.required.bit_count() + (node.wanted is not None)
+        if node.high is not None and needed > node.high:
+            return False
         others = node.other_names is not None and any(map(_writable, node.other_values))
         if node.wanted is not None and not any(map(_writable, node.wanted.values.values())):
             return False

@@ -228,6 +228,11 @@ def test_whitespace_is_bounded():
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#"}}}, "invalid_json_schema", ""),
         ({"allOf": [{"type": "string"}, {"type": "null"}]}, "unsatisfiable_schema", ""),
         (
+            {"type": "object", "maxProperties": 0, "required": ["a"]},
+            "unsatisfiable_schema",
+            "",
+        ),
+        (
             {"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#"}}},
             "unsatisfiable_schema",
             "",
