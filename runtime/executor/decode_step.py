@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ramify.runtime.cache.kv_pool import KVPool
-from ramify.runtime.core import PlannedRows, Request
+from ramify.runtime.core import PlannedRows
 from ramify.runtime.executor.device_sampler import to_device
-from ramify.runtime.executor.slot_table import SlotTable
+from ramify.runtime.executor.slot_table import Place, SlotTable
 from ramify.runtime.executor.work import Planner
 from ramify.runtime.kernels.attention import Tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
@@ -60,7 +60,7 @@ class DecodeStep:
         self._slots = table.slots  # as the graphs know it
         self._work: WorkBuffers | None = None
         self._tiles: Tiles | None = None
-        self._members: list[Request] = []
+        self._places: list[Place] = []
         self._room = 0
 
     def run(self, rows: Sequence[PlannedRows]) -> torch.Tensor:
@@ -107,15 +107,16 @@ class DecodeStep:
 
     def _update_work(self, rows: Sequence[PlannedRows]) -> tuple[WorkBuffers, Tiles]:
         """The work list on the device, planned anew if it no longer fits."""
-        members = [entry.request for entry in rows]
-        same = len(members) == len(self._members) and all(map(_is, members, self._members))
+        # A place is one admission of one request: a retracted one comes back with another.
+        places = [self._table.place(entry.request) for entry in rows]
+        same = len(places) == len(self._places) and all(map(_is, places, self._places))
         if same and self._room and self._work is not None and self._tiles is not None:
             self._room -= 1
             return self._work, self._tiles
-        bases = [self._table.place(request).base for request in members]
+        bases = [place.base for place in places]
         work, tiles = self._planner.lay_out(rows, bases, room=ROOM)
         buffers = self._load(work)
-        self._tiles, self._members, self._room = tiles, members, ROOM
+        self._tiles, self._places, self._room = tiles, places, ROOM
         return buffers, tiles
 
     def _load(self, work: WorkList) -> WorkBuffers:
