@@ -5,14 +5,17 @@ returns an accepting state can be reached; None stands for all the others. So a 
 of the way through can always be finished.
 """
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
-from ramify.grammars.charsets import Alphabet, CharSet
+from ramify.grammars.charsets import Alphabet, alphabet_of, common_alphabet
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget
 
 State = Any  # hashable, opaque to all but the automaton
+FAR = 1 << 30  # a distance past all others: an end cannot be reached
 
 
 class CharAutomaton(Protocol):
@@ -27,11 +30,14 @@ class CharAutomaton(Protocol):
     def accepts(self, state: State) -> bool:
         """Is what was read so far in the language?"""
 
+    def distance(self, state: State) -> int:
+        """No text ends in fewer characters than this."""
+
 
 class AnyText:
     """Every text. One alphabet for all uses, so that its spelling is shared."""
 
-    alphabet = Alphabet(())
+    alphabet = alphabet_of(frozenset())
     start: State | None = 0
 
     def step(self, state: State, cls: int) -> State | None:
@@ -42,13 +48,19 @@ class AnyText:
         """Always."""
         return True
 
+    def distance(self, state: State) -> int:
+        """None."""
+        return 0
+
 
 class Words:
     """A finite list of texts, as a trie."""
 
     def __init__(self, words: Iterable[str]) -> None:
         words = list(words)
-        self.alphabet = Alphabet(((ord(char), ord(char)),) for char in sorted({*"".join(words)}))
+        self.alphabet = alphabet_of(
+            frozenset(((ord(char), ord(char)),) for char in {*"".join(words)})
+        )
         self._next: list[dict[int, int]] = [{}]
         self._final = set[int]()
         self.start: State | None = 0 if words else None
@@ -70,6 +82,18 @@ class Words:
     def accepts(self, state: State) -> bool:
         """Is this the end of a word?"""
         return state in self._final
+
+    def distance(self, state: State) -> int:
+        """To the end of the shortest word below."""
+        return self._distances[state]
+
+    @cached_property
+    def _distances(self) -> list[int]:
+        out = [FAR] * len(self._next)
+        for node in reversed(range(len(out))):  # children come after their parents
+            below = min((out[child] + 1 for child in self._next[node].values()), default=FAR)
+            out[node] = 0 if node in self._final else below
+        return out
 
 
 class Table:
@@ -96,6 +120,14 @@ class Table:
     def accepts(self, state: State) -> bool:
         """Look it up."""
         return self.final[state]
+
+    def distance(self, state: State) -> int:
+        """Of the shortest way."""
+        return self._distances[state]
+
+    @cached_property
+    def _distances(self) -> list[int]:
+        return distances(self.rows, self.final)
 
 
 def explore(
@@ -126,44 +158,28 @@ def explore(
                 f"{what}: more than {budget.limits.explored_states} automaton states; simplify it",
             )
     final = [bool(accepts(key)) for key in keys]
-    live = _reaching(rows, final)
+    far = distances(rows, final)
     for row in rows:
-        row[:] = [target if target is not None and live[target] else None for target in row]
-    return Table(alphabet, rows, final, 0 if live[0] else None, keys)
+        row[:] = [None if target is None or far[target] == FAR else target for target in row]
+    return Table(alphabet, rows, final, 0 if far[0] < FAR else None, keys)
 
 
-def _reaching(rows: Sequence[Sequence[int | None]], final: Sequence[bool]) -> list[bool]:
+def distances(rows: Sequence[Sequence[int | None]], final: Sequence[bool]) -> list[int]:
+    """Characters from each state to the nearest final one, FAR if there is no way."""
     sources: list[list[int]] = [[] for _ in rows]
     for index, row in enumerate(rows):
         for target in {*row}:
             if target is not None:
                 sources[target].append(index)
-    live = list(final)
-    todo = [index for index, is_final in enumerate(final) if is_final]
+    out = [0 if is_final else FAR for is_final in final]
+    todo = deque(index for index, is_final in enumerate(final) if is_final)
     while todo:
-        for source in sources[todo.pop()]:
-            if not live[source]:
-                live[source] = True
+        state = todo.popleft()
+        for source in sources[state]:
+            if out[source] == FAR:
+                out[source] = out[state] + 1
                 todo.append(source)
-    return live
-
-
-def combine(parts: Sequence[tuple[CharAutomaton, bool]], budget: Budget, what: str) -> Table:
-    """The texts that every (automaton, True) accepts and no (automaton, False) does."""
-    wanted_at = [wanted for _, wanted in parts]
-
-    def ends(states: tuple[Any, ...]) -> bool:
-        return any(
-            state is None and wanted for state, wanted in zip(states, wanted_at, strict=True)
-        )
-
-    def accepts(states: tuple[Any, ...]) -> bool:
-        return all(
-            (state is not None and part.accepts(state)) == wanted
-            for (part, wanted), state in zip(parts, states, strict=True)
-        )
-
-    return side_by_side([part for part, _ in parts], ends, accepts, budget, what)
+    return out
 
 
 def side_by_side(
@@ -175,8 +191,7 @@ def side_by_side(
 ) -> Table:
     """The automata run together, explored. A state is theirs (None: that one has failed); texts are
     given up where `ends` says that nothing can be accepted any more."""
-    alphabet = Alphabet(charset for part in parts for charset in _class_sets(part.alphabet))
-    classes = [[part.alphabet.class_of(code) for code in alphabet.samples] for part in parts]
+    alphabet, classes = common_alphabet(*(part.alphabet for part in parts))
 
     def step(states: tuple[Any, ...], cls: int) -> tuple[Any, ...] | None:
         out = tuple(
@@ -196,7 +211,7 @@ def few_texts(table: Table, limit: int) -> list[str] | None:
     texts: list[str] = []
     chars = [
         [code for low, high in charset for code in range(low, min(high, low + limit) + 1)]
-        for charset in _class_sets(table.alphabet)
+        for charset in table.alphabet.class_sets()
     ]
     todo: list[tuple[int, str]] = [] if table.start is None else [(table.start, "")]
     while todo:
@@ -209,10 +224,3 @@ def few_texts(table: Table, limit: int) -> list[str] | None:
         if len(texts) + len(todo) > limit or len(text) > 4 * limit:
             return None
     return sorted(texts)
-
-
-def _class_sets(alphabet: Alphabet) -> list[CharSet]:
-    sets: list[list[tuple[int, int]]] = [[] for _ in range(alphabet.num_classes)]
-    for low, high, cls in alphabet.intervals:
-        sets[cls].append((low, high))
-    return [tuple(charset) for charset in sets]

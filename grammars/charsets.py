@@ -7,8 +7,9 @@ automaton of bytes that reads one character: UTF-8, or UTF-8 as written inside a
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from functools import cache
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
 
 CharSet = tuple[tuple[int, int], ...]
 
@@ -108,51 +109,82 @@ def ignore_case(charset: CharSet, ascii_only: bool) -> CharSet:
 
 
 class Alphabet:
-    """Classes 0..num_classes-1 of characters that no given set tells apart; together, ANY."""
+    """Classes 0..num_classes-1 of characters that no given set tells apart; together, ANY.
 
-    __slots__ = ("_class_of_signature", "intervals", "num_classes", "samples", "sets")
+    They are numbered as they first occur by code point.
+    """
 
-    def __init__(self, sets: Iterable[CharSet]) -> None:
-        self.sets = tuple(dict.fromkeys(sets))
-        edges = {low for charset in (ANY, *self.sets) for low, _ in charset}
-        edges |= {high + 1 for charset in (ANY, *self.sets) for _, high in charset}
-        events: dict[int, list[int]] = {}
-        for index, charset in enumerate(self.sets):
+    __slots__ = ("_bits", "intervals", "num_classes", "samples")
+
+    def __init__(self, sets: Iterable[CharSet] = ()) -> None:
+        index_of = {charset: index for index, charset in enumerate(dict.fromkeys(sets))}
+        events: dict[int, int] = {0: 0, SURROGATES[0]: 0, SURROGATES[1] + 1: 0}
+        for charset, index in index_of.items():
+            bit = 1 << index
             for low, high in charset:
-                events.setdefault(low, []).append(index)
-                events.setdefault(high + 1, []).append(index)
-        self._class_of_signature: dict[int, int] = {}
-        self.intervals: list[tuple[int, int, int]] = []  # (low, high, class), sorted
+                events[low] = events.get(low, 0) ^ bit
+                events[high + 1] = events.get(high + 1, 0) ^ bit
+        events.pop(MAX_CHAR + 1, None)
+        signatures: dict[int, int] = {}
+        intervals: list[tuple[int, int, int]] = []
         signature = 0
-        cuts = sorted(edges)
+        cuts = sorted(events)
         for low, after in zip(cuts, [*cuts[1:], MAX_CHAR + 1], strict=True):
-            for index in events.get(low, ()):
-                signature ^= 1 << index
-            if low > MAX_CHAR or low == SURROGATES[0]:
+            signature ^= events[low]
+            if SURROGATES[0] <= low <= SURROGATES[1]:
                 continue
-            found = self._class_of_signature.setdefault(signature, len(self._class_of_signature))
-            last = self.intervals[-1] if self.intervals else None
-            if last and last[2] == found and last[1] == low - 1:
-                self.intervals[-1] = (last[0], after - 1, found)
+            found = signatures.setdefault(signature, len(signatures))
+            if intervals and intervals[-1][2] == found and intervals[-1][1] == low - 1:
+                intervals[-1] = (intervals[-1][0], after - 1, found)
             else:
-                self.intervals.append((low, after - 1, found))
-        self.num_classes = len(self._class_of_signature)
+                intervals.append((low, after - 1, found))
+        self._bits = {
+            charset: sum(1 << cls for sig, cls in signatures.items() if sig >> index & 1)
+            for charset, index in index_of.items()
+        }
+        self.intervals = intervals  # (low, high, class), sorted
+        self.num_classes = len(signatures)
         self.samples = [0] * self.num_classes  # one code point of each class
-        for low, _, found in reversed(self.intervals):
+        for low, _, found in reversed(intervals):
             self.samples[found] = low
 
     def classes(self, charset: CharSet) -> int:
         """Bit set of the classes inside one of the sets this alphabet was made from."""
-        bit = self.sets.index(charset)
-        return sum(1 << cls for sig, cls in self._class_of_signature.items() if sig >> bit & 1)
+        return self._bits[charset]
+
+    def class_sets(self) -> list[CharSet]:
+        """The characters of each class."""
+        sets: list[list[tuple[int, int]]] = [[] for _ in range(self.num_classes)]
+        for low, high, cls in self.intervals:
+            sets[cls].append((low, high))
+        return [tuple(charset) for charset in sets]
 
     def class_of(self, code: int) -> int:
-        """The class of a character (binary search)."""
-        low, high = 0, len(self.intervals) - 1
-        while low < high:
-            mid = (low + high + 1) // 2
-            low, high = (mid, high) if self.intervals[mid][0] <= code else (low, mid - 1)
-        return self.intervals[low][2]
+        """The class of a character."""
+        return self.intervals[bisect_right(self.intervals, code, key=_low) - 1][2]
+
+
+def _low(interval: tuple[int, int, int]) -> int:
+    return interval[0]
+
+
+@lru_cache(maxsize=1024)
+def alphabet_of(sets: frozenset[CharSet]) -> Alphabet:
+    """The alphabet of these sets: one object for each, so that its spellings are shared."""
+    return Alphabet(sets)
+
+
+@lru_cache(maxsize=1024)
+def common_alphabet(
+    *alphabets: Alphabet,
+) -> tuple[Alphabet, tuple[tuple[int, ...], ...]]:
+    """What tells apart all that one of these does; and for each of them its class by the common
+    one's."""
+    common = Alphabet(charset for alphabet in {*alphabets} for charset in alphabet.class_sets())
+    classes = tuple(
+        tuple(alphabet.class_of(code) for code in common.samples) for alphabet in alphabets
+    )
+    return common, classes
 
 
 # A node of a spelling: byte -> class (an int), or -> a node below (a SpellingNode).
@@ -184,6 +216,7 @@ _SHORT_ESCAPES = {
 }
 
 
+@lru_cache(maxsize=256)
 def spelling(alphabet: Alphabet, *, json: bool) -> SpellingNode:
     r"""The root of the bytes of one character.
 
@@ -191,21 +224,21 @@ def spelling(alphabet: Alphabet, *, json: bool) -> SpellingNode:
     control characters only. That is one spelling for every other character, the one that
     `json.dumps(ensure_ascii=False)` writes (and `\/`).
     """
-    memo: dict[tuple[int, tuple[tuple[int, int, int], ...]], SpellingNode] = {}
+    intervals = alphabet.intervals
     root: dict[int, int | SpellingNode] = {}
-    spans = (
-        (0, 0x7F, 0, 0),
+    for low, high, cls in intervals:
+        for code in range(low, min(high, 0x7F) + 1):
+            root[code] = cls
+    for low, high, tail, lead in (
         (0x80, 0x7FF, 1, 0xC0),
         (0x800, 0xFFFF, 2, 0xE0),
         (0x10000, MAX_CHAR, 3, 0xF0),
-    )
-    for low, high, tail, lead in spans:
-        intervals = [item for item in alphabet.intervals if item[0] <= high and item[1] >= low]
+    ):
         for first in range(low >> 6 * tail, (high >> 6 * tail) + 1):
             base = first << 6 * tail
-            inside = _clip(intervals, max(base, low), base + (1 << 6 * tail) - 1, base)
-            if inside:
-                root[lead | first] = _below(tail, inside, memo)
+            root[lead | first] = _below(
+                tail, _clip(intervals, max(base, low), base + (1 << 6 * tail) - 1, base)
+            )
     if json:
         controls = {code: root.pop(code) for code in range(0x20)}
         del root[0x22], root[0x5C]
@@ -213,38 +246,36 @@ def spelling(alphabet: Alphabet, *, json: bool) -> SpellingNode:
     return SpellingNode(root)
 
 
-def _clip(
-    intervals: Iterable[tuple[int, int, int]], low: int, high: int, base: int
-) -> tuple[tuple[int, int, int], ...]:
-    return tuple(
-        (max(start, low) - base, min(end, high) - base, cls)
-        for start, end, cls in intervals
-        if start <= high and end >= low
-    )
+Intervals = tuple[tuple[int, int, int], ...]
 
 
-def _below(
-    tail: int,
-    inside: tuple[tuple[int, int, int], ...],
-    memo: dict[tuple[int, tuple[tuple[int, int, int], ...]], SpellingNode],
-) -> int | SpellingNode:
+def _clip(intervals: Sequence[tuple[int, int, int]], low: int, high: int, base: int) -> Intervals:
+    """The intervals inside [low, high], counted from base."""
+    at = bisect_right(intervals, low, key=_low) - 1
+    out: list[tuple[int, int, int]] = []
+    while at < len(intervals) and intervals[at][0] <= high:
+        start, end, cls = intervals[at]
+        if end >= low:
+            out.append((max(start, low) - base, min(end, high) - base, cls))
+        at += 1
+    return tuple(out)
+
+
+@lru_cache(maxsize=4096)
+def _below(tail: int, inside: Intervals) -> int | SpellingNode:
     """What follows while `tail` bytes of the character are left; intervals start at 0 here."""
     if tail == 0:
         return inside[0][2]
-    found = memo.get((tail, inside))
-    if found is None:
-        width = 1 << 6 * (tail - 1)
-        following: dict[int, int | SpellingNode] = {}
-        if len(inside) == 1 and inside[0][:2] == (0, 64 * width - 1):
-            only = _below(tail - 1, ((0, width - 1, inside[0][2]),), memo)
-            following = dict.fromkeys(range(0x80, 0xC0), only)
-        else:
-            for index in range(64):
-                part = _clip(inside, index * width, (index + 1) * width - 1, index * width)
-                if part:
-                    following[0x80 | index] = _below(tail - 1, part, memo)
-        found = memo[tail, inside] = SpellingNode(following)
-    return found
+    width = 1 << 6 * (tail - 1)
+    if len(inside) == 1 and inside[0][:2] == (0, 64 * width - 1):
+        only = _below(tail - 1, ((0, width - 1, inside[0][2]),))
+        return SpellingNode(dict.fromkeys(range(0x80, 0xC0), only))
+    following: dict[int, int | SpellingNode] = {}
+    for index in range(64):
+        part = _clip(inside, index * width, (index + 1) * width - 1, index * width)
+        if part:
+            following[0x80 | index] = _below(tail - 1, part)
+    return SpellingNode(following)
 
 
 def _escapes(alphabet: Alphabet, controls: "dict[int, int | SpellingNode]") -> SpellingNode:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ramify.grammars import regex_syntax as syntax
+from ramify.grammars.automata import FAR
 from ramify.grammars.charsets import ANY, CharSet
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget
@@ -51,6 +52,29 @@ class Nfa:
             for guard, _ in edges:
                 if guard is not None:
                     yield guard
+
+    def distances(self) -> list[int]:
+        """[state] characters to the end on the shortest way, guards passed over; else FAR."""
+        empty: list[list[int]] = [[] for _ in self.edges]  # target -> sources
+        reading: list[list[int]] = [[] for _ in self.edges]
+        for state, edges in enumerate(self.edges):
+            for _, target in edges:
+                empty[target].append(state)
+            move = self.moves[state]
+            if move:
+                reading[move[1]].append(state)
+        out = [FAR] * len(self.edges)
+        ring, count = [self.final], 0
+        while ring:
+            farther: list[int] = []
+            while ring:
+                state = ring.pop()
+                if out[state] == FAR:
+                    out[state] = count
+                    ring += empty[state]
+                    farther += reading[state]
+            ring, count = farther, count + 1
+        return out
 
     # -- building: each _build returns the entry of a piece that goes on to `after`
 

@@ -7,11 +7,12 @@ reach the lookahead's end.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 from ramify.grammars import regex_syntax as syntax
 from ramify.grammars.automata import CharAutomaton, State, explore
-from ramify.grammars.charsets import Alphabet, contains
+from ramify.grammars.charsets import alphabet_of, contains
 from ramify.grammars.limits import Budget
 from ramify.grammars.nfa import Ahead, Guard, Next, Nfa
 
@@ -46,7 +47,7 @@ class Regex:
         following = [guard for guard in guards if isinstance(guard, Next)]
         sets = [move[0] for move in nfa.moves if move]
         sets += [guard.charset for guard in previous] + [guard.charset for guard in following]
-        self.alphabet = Alphabet(sets)
+        self.alphabet = alphabet_of(frozenset(sets))
         self._every = (1 << self.alphabet.num_classes) - 1
         self._end = self._every + 1  # the bit of the end of the text
         self._bits = [self.alphabet.classes(move[0]) if move else 0 for move in nfa.moves]
@@ -77,6 +78,17 @@ class Regex:
     def accepts(self, state: State) -> bool:
         """Does a thread reach the end here, its obligations met?"""
         return ACCEPT in state
+
+    def distance(self, state: State) -> int:
+        """Of the thread that is nearest to the end, if nothing held it back."""
+        if ACCEPT in state:
+            return 0
+        threads: Threads = state
+        return 1 + min(self._distances[self._threads[thread][1]] for thread in threads)
+
+    @cached_property
+    def _distances(self) -> list[int]:
+        return self._nfa.distances()
 
     # -- classes
 

@@ -11,13 +11,13 @@ from ramify.grammars.automata import (
     State,
     Table,
     Words,
-    combine,
     explore,
 )
 from ramify.grammars.charsets import Alphabet, SpellingNode, spelling
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.formats import FORMATS, MAX_LENGTH
 from ramify.grammars.limits import Budget, Remembered
+from ramify.grammars.products import Product
 from ramify.grammars.regex import regex_automaton
 from ramify.grammars.terminals import Key, Shadow, Terminal, text_move, text_transitions
 
@@ -126,6 +126,11 @@ class Counted:
         """Long enough, and a text of the automaton."""
         return bool(state[1] >= self.low and self.inner.accepts(state[0]))
 
+    def distance(self, state: State) -> int:
+        """As the automaton's, and to the least length."""
+        inner, count = state
+        return max(self.inner.distance(inner), self.low - int(count))
+
     def _farthest(self, table: Table) -> int:
         """The most characters that a state is from its end; past any bound if that is not known."""
         nearest: dict[int, int] = {}
@@ -227,7 +232,7 @@ def constrain(
     elif len(parts) == 1 and parts[0][1]:
         inner = parts[0][0]
     else:
-        inner = combine(parts, budget, "string")
+        inner = Product(parts, budget, "string")
     if low == 0 and high is None:
         return inner
     bounded = inner if isinstance(inner, AnyText) else whole(inner, budget, "string")

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any, NoReturn, TypeVar
 
-from ramify.grammars.automata import CharAutomaton, Words, combine, few_texts, side_by_side
+from ramify.grammars.automata import CharAutomaton, Words, few_texts, side_by_side
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema import facts, strings
 from ramify.grammars.json_schema.arrays import ArrayNode, Counter, Way
@@ -22,6 +22,7 @@ from ramify.grammars.json_schema.numbers import NumberSet, number, plain_integer
 from ramify.grammars.json_schema.objects import ObjectNode, Order, Wanted
 from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Machine, Node, Place
+from ramify.grammars.products import Product
 from ramify.grammars.terminals import Literals, Terminal
 
 Made = TypeVar("Made")
@@ -507,8 +508,8 @@ class Builder:
             return automata[0][0]
         if not automata:
             return Words(())
-        neither = combine(automata, self._budget, "propertyNames")
-        return combine([(neither, False)], self._budget, "propertyNames")
+        neither = Product(automata, self._budget, "propertyNames")
+        return Product([(neither, False)], self._budget, "propertyNames")
 
     def _add_members(
         self,
