@@ -20,6 +20,7 @@ from ramify.grammars.spec import (
     GrammarSpec,
     JsonSchemaSpec,
     RegexSpec,
+    StructuralTagSpec,
 )
 from ramify.grammars.vocabulary import Vocabulary
 
@@ -35,6 +36,7 @@ __all__ = [
     "Matcher",
     "RegexSpec",
     "Relaxed",
+    "StructuralTagSpec",
     "TokenGrammar",
     "Vocabulary",
     "compile_grammar",

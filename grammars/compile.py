@@ -20,8 +20,11 @@ from ramify.grammars.spec import (
     EbnfSpec,
     GrammarSpec,
     JsonSchemaSpec,
+    PartSpec,
     RegexSpec,
+    StructuralTagSpec,
 )
+from ramify.grammars.structural_tags import formats
 from ramify.grammars.terminals import Literals, Terminal, Text
 from ramify.grammars.vocabulary import Vocabulary
 
@@ -42,7 +45,7 @@ def compile_grammar(
     if isinstance(spec, JsonSchemaSpec) and not spec.strict:
         root, relaxed = relaxed_root(spec.schema, limits, lambda read: _built(read, spec, budget))
     else:
-        root = _root(spec, budget)
+        root = _root(spec, vocabulary, budget)
     return TokenGrammar(vocabulary, lambda: shared_lexer(vocabulary), root, limits, relaxed)
 
 
@@ -73,12 +76,20 @@ class TerminalNode:
     close = resume
 
 
-def _root(spec: GrammarSpec, budget: Budget) -> Node:
+def _root(spec: GrammarSpec, vocabulary: Vocabulary, budget: Budget) -> Node:
+    if isinstance(spec, StructuralTagSpec):
+        return formats.build(spec.tag, vocabulary, budget, lambda part: _part(part, budget))
+    found = _part(spec, budget)
+    return TerminalNode(found) if isinstance(found, Terminal) else found
+
+
+def _part(spec: PartSpec, budget: Budget) -> Node | Terminal:
+    """A grammar that knows nothing of the vocabulary."""
     match spec:
         case RegexSpec(pattern):
-            return TerminalNode(_regex(pattern, budget))
+            return _regex(pattern, budget)
         case ChoicesSpec(choices):
-            return TerminalNode(_choices(choices, budget))
+            return _choices(choices, budget)
         case JsonSchemaSpec():
             return _json_schema(spec, budget)
         case EbnfSpec():

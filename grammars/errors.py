@@ -2,7 +2,7 @@
 
     GrammarError (ValueError)    the spec cannot be compiled, or a machine outgrew its limits
 
-`code` says which kind, `offset` (regex, EBNF) or `pointer` (JSON Schema) says where.
+`code` says which kind, `offset` (regex, EBNF) or `pointer` (JSON Schema, structural tags) where.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -14,6 +14,7 @@ Code = Literal[
     "unsupported_keyword",
     "unsatisfiable_schema",
     "invalid_grammar",
+    "invalid_structural_tag",
     "grammar_too_complex",
 ]
 CODES: tuple[Code, ...] = get_args(Code)

@@ -46,4 +46,14 @@ class EbnfSpec:
     start: str | None = None  # the first rule: "root" in gbnf, "start" in lark
 
 
-GrammarSpec = RegexSpec | ChoicesSpec | JsonSchemaSpec | AnyJsonSpec | EbnfSpec
+PartSpec = RegexSpec | ChoicesSpec | JsonSchemaSpec | AnyJsonSpec | EbnfSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StructuralTagSpec:
+    """Free text with sections that grammars hold, in the JSON of xgrammar's structural tags."""
+
+    tag: str  # {"type": "structural_tag", "format": ...}, or with "structures" and "triggers"
+
+
+GrammarSpec = PartSpec | StructuralTagSpec
