@@ -1,7 +1,7 @@
 """GBNF, and the forms of EBNF that W3C and xgrammar write: `name ::= ...`.
 
-Strings in either quotes, character classes, `#x41`, `.`, groups, `| * + ? {m,n}`, `#` comments. A
-rule goes on until the next `name ::=`, whatever the lines.
+Strings in either quotes, character classes, `#x41`, `.`, groups, `| * + ? {m,n}`, comments from `#`
+or in `/* */`. A rule goes on until the next `name ::=`, whatever the lines.
 """
 
 import re
@@ -13,7 +13,7 @@ from ramify.grammars.ebnf.rules import Alt, Item, Leaf, Many, Ref, Seq, text_lea
 from ramify.grammars.errors import GrammarError, caret
 from ramify.grammars.regex_syntax import MAX_DEPTH, Char
 
-_BLANK = re.compile(r"(?:[ \t\r\n]+|#(?!x[0-9A-Fa-f]+\b)[^\n]*)*")
+_BLANK = re.compile(r"(?:[ \t\r\n]+|#(?!x[0-9A-Fa-f]+\b)[^\n]*|/\*(?s:.*?)\*/)*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _HEAD = re.compile(rf"(?:{_NAME.pattern}|<{_NAME.pattern}>)[ \t\r\n]*::=")
 _BOUNDS = re.compile(r"\{[ ]*(\d+)[ ]*(?:(,)[ ]*(\d*)[ ]*)?\}")
