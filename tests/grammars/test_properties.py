@@ -67,7 +67,7 @@ def test_a_regex_takes_what_fullmatch_takes(piece, extra, seed):
     if grammar is None:
         event(f"refused: {refusal.code}")
         if refusal.code == "unsupported_regex":
-            assert "lookahead is not supported" in refusal.message
+            assert "inside a lookahead" in refusal.message
             assert "(?=" in piece.spec or "(?!" in piece.spec
             return
         assert refusal.code in ("invalid_regex", "grammar_too_complex"), refusal
@@ -99,7 +99,7 @@ def test_a_grammar_takes_what_lark_takes(grammar, extra, seed):
         assume("defined twice" not in str(error))  # two alternatives of one rule are the same
         raise
     rng = Random(seed)
-    texts = rng.sample(sorted(grammar.texts), min(6, len(grammar.texts)))
+    texts = rng.sample(grammar.texts(), min(6, len(grammar.texts())))
     texts += ["", *(mutated(text, "abé(", rng) for text in texts)]
     texts = [text for text in texts if len(text) <= MAX_TEXT + 1]
     verdicts = [parses(parser, text) for text in texts]
@@ -108,8 +108,9 @@ def test_a_grammar_takes_what_lark_takes(grammar, extra, seed):
         found, refusal = compiled_or_refusal(spec, vocabulary)
         if found is None:
             event(f"refused: {refusal.code}")
-            assert not any(verdicts), refusal
-            assert refusal.code == "invalid_grammar"
+            if refusal.code != "grammar_too_complex":  # such as left recursion below repeats
+                assert refusal.code == "invalid_grammar"
+                assert not any(verdicts), refusal
             continue
         try:
             assert [fits(found, text) for text in texts] == verdicts, (spec.syntax, texts)
