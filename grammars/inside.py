@@ -10,7 +10,7 @@ import numpy as np
 from ramify.grammars import kernels
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.remainder import Remainder
-from ramify.grammars.terminals import Shadow
+from ramify.grammars.terminals import Key, Selected, Shadow, Terminal
 
 if TYPE_CHECKING:
     from ramify.grammars.lexer import Lexer
@@ -42,11 +42,12 @@ class LengthTable(NamedTuple):
     made: dict[tuple[int, int], Inside]  # by (least, most), both no larger than matters
 
 
-class SelectionTable(NamedTuple):
-    """Tokens, and exits, from the start of some texts, and the bit set of texts below each."""
+class TextsTable(NamedTuple):
+    """What is left of tokens, read from a node of a trie of texts, with the bit set of the texts
+    that each may be of."""
 
-    token_ids: list[tuple[int, int]]  # (token, texts)
-    exits: list[tuple[int, Remainder, int]]  # (label, what is left, texts)
+    token_ids: list[tuple[int, int]]  # (texts, token)
+    exits: list[tuple[int, int, tuple[int, ...]]]  # (texts, label, trie nodes)
 
 
 class InsideTables:
@@ -57,6 +58,7 @@ class InsideTables:
         self._vocabulary = lexer.vocabulary
         self._inside: dict[tuple[int, int], Inside] = {}  # by state, id of the remainder
         self._lengths: dict[int, LengthTable] = {}
+        self._texts: dict[tuple[int, int, int], TextsTable] = {}  # by ids of trie and remainder
         self._remainders: dict[tuple[int, ...], Remainder] = {}  # those of exits: kept for good
         self.steps_left = 0  # of the mask being made; see `spend`
         self.num_bytes = 0  # of rows
@@ -85,10 +87,13 @@ class InsideTables:
             return Inside(None, (), ())
         shadow = lexer.shadow(state)
         found = None if shadow is None else self._from_shadow(state, shadow, remainder)
+        terminal, key = lexer.key(state)
+        selected = terminal.selected(key)
+        if selected is not None:
+            return self._from_texts(terminal, selected, remainder)
         if remainder is not lexer.root:
             return found or self._walk(state, remainder)
         if found is None:
-            terminal, key = lexer.key(state)
             found = terminal.inside(lexer, key) or self._walk(state, remainder)
         special = lexer.special(state)
         return found._replace(token_ids=[*found.token_ids, *special]) if special else found
@@ -112,12 +117,9 @@ class InsideTables:
         todo = [(remainder, state)]
         while todo:
             left, at = todo.pop()
-            moves = lexer.cheap_moves(at)
-            following = left.steps(None if moves is None else tuple(moves))
-            few = moves if moves is not None and len(moves) < len(following) else following
-            for byte in few:
+            for byte in left.common(lexer.cheap_moves(at)):
                 steps += 1
-                step = following.get(byte)
+                step = left.step(byte)
                 target = 0 if step is None else lexer.next(at, byte)
                 if target:
                     assert step is not None
@@ -201,6 +203,9 @@ class InsideTables:
             return None
         if shadow.lengths is not None:
             return self._of_length(shadow, remainder)
+        if shadow.label is not None:
+            base = self.inside(self._lexer.state(shadow.terminal, shadow.key), remainder)
+            return base._replace(exits=tuple((shadow.label, rest) for _, rest in base.exits))
         if shadow.texts is None:
             is_all = remainder is self._lexer.root
             return self._captured(state, shadow) if is_all else None
@@ -272,16 +277,96 @@ class InsideTables:
         todo = [(start, remainder)]
         while todo:
             at, left = todo.pop()
-            following = left.steps(tuple(texts[at]))
-            for byte, target in texts[at].items():
-                step = following.get(byte)
-                if step is None:
+            for byte in left.common(texts[at]):
+                target, step = texts[at].get(byte), left.step(byte)
+                if step is None or target is None:
                     continue
                 if not texts[target]:
                     found += step.nodes
                 elif step.rest is not None:
                     todo.append((target, step.rest))
         return found
+
+    # -- some of the texts of a trie
+
+    def _from_texts(self, terminal: Terminal, selected: Selected, remainder: Remainder) -> Inside:
+        """Of one text, byte by byte; of more, those among what is kept for all of the trie's."""
+        trie, node, texts, _ = selected
+        if texts & texts - 1 == 0:
+            return self._from_text(terminal, selected, remainder)
+        key = (id(trie), node, id(remainder))  # a trie lives as long as a state of its terminal
+        table = self._texts.get(key)
+        if table is None:
+            table = self._texts[key] = self._read_texts(terminal, selected, remainder)
+        exits: dict[int, list[int]] = {}
+        for some, label, nodes in table.exits:
+            if some & texts:
+                exits.setdefault(label, []).extend(nodes)
+        return self._made([token_id for some, token_id in table.token_ids if some & texts], exits)
+
+    def _from_text(self, terminal: Terminal, selected: Selected, remainder: Remainder) -> Inside:
+        trie, node, texts, ends = selected
+        index = texts.bit_length() - 1
+        token_ids: list[int] = []
+        left: Remainder | None = remainder
+        for byte in trie.texts[index][trie.depth[node] :]:
+            step = left.step(byte) if left is not None else None
+            if step is None:
+                return Inside(None, token_ids, ())
+            token_ids += step.token_ids
+            left = step.rest
+        if left is None:
+            return Inside(None, token_ids, ())
+        exits: dict[int, list[int]] = {}
+        self._past_text(terminal, ends(index), left, token_ids, exits)
+        return self._made(token_ids, exits)
+
+    def _past_text(
+        self,
+        terminal: Terminal,
+        key: Key,
+        left: Remainder,
+        token_ids: list[int],
+        exits: dict[int, list[int]],
+    ) -> None:
+        """Add what may be read after a text's last byte."""
+        state = self._lexer.state(terminal, key)
+        label = self._lexer.labels[state]
+        if label is not None:
+            exits.setdefault(label, []).extend(left.nodes)
+        after = self.inside(state, left)
+        token_ids += after.token_ids
+        for label, rest in after.exits:
+            exits.setdefault(label, []).extend(rest.nodes)
+
+    def _read_texts(
+        self, terminal: Terminal, selected: Selected, remainder: Remainder
+    ) -> TextsTable:
+        trie, start, _, ends = selected
+        table = TextsTable([], [])
+        todo = [(start, remainder)]
+        while todo:
+            node, left = todo.pop()
+            children = trie.next[node]
+            for byte in left.common(children):
+                child, step = children.get(byte), left.step(byte)
+                if child is None or step is None:
+                    continue
+                below = trie.below[child]
+                table.token_ids.extend((below, token_id) for token_id in step.token_ids)
+                if step.rest is None:
+                    continue
+                index = trie.text_at.get(child)
+                if index is None:
+                    todo.append((child, step.rest))
+                    continue
+                token_ids: list[int] = []
+                exits: dict[int, list[int]] = {}
+                self._past_text(terminal, ends(index), step.rest, token_ids, exits)
+                table.token_ids.extend((1 << index, token_id) for token_id in token_ids)
+                table.exits.extend((1 << index, label, tuple(exits[label])) for label in exits)
+        self.spend(len(table.token_ids))
+        return table
 
     # -- texts of a bounded length
 

@@ -193,7 +193,7 @@ class Machine:
         if found is None:
             live = set[int]()
             for lexed, _ in self.places[state]:
-                if self.lexer.shadow(lexed) is not None:
+                if self.lexer.cheap_moves(lexed) is None and self.lexer.shadow(lexed):
                     live.update(ALL_BYTES)
                     break
                 live.update(self.lexer.moves(lexed))

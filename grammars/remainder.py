@@ -1,6 +1,6 @@
 """What is left of tokens part of the way through: trie nodes, merged where bytes are equal."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,9 +18,7 @@ class Remainder:
     def __init__(self, vocabulary: Vocabulary, nodes: tuple[int, ...]) -> None:
         self.nodes = nodes
         self._vocabulary = vocabulary
-        self._steps: dict[int, RemainderStep] = {}
-        self._asked = set[int]()  # bytes that `_steps` was asked for
-        self._is_whole = False  # does `_steps` hold every byte that may follow?
+        self._steps: dict[int, RemainderStep | None] = {}  # by byte, those that were asked for
 
     @cached_property
     def num_below(self) -> int:
@@ -37,39 +35,44 @@ class Remainder:
         spans = ((node, int(trie.skip[node])) for node in self.nodes)
         return max(int(trie.depth[node:end].max() - trie.depth[node]) for node, end in spans)
 
-    def steps(self, wanted: Sequence[int] | None) -> "dict[int, RemainderStep]":
-        """Byte -> what is left after it: of every byte, or (of a large set) at least the wanted."""
-        if self._is_whole:
-            return self._steps
-        if wanted is None or len(self.nodes) <= FEW_NODES or len(wanted) > FEW_BYTES:
-            self._make_all()
-            return self._steps
-        for byte in wanted:
-            if byte not in self._asked:
-                self._asked.add(byte)
-                children = self._children(byte)
-                if children:
-                    self._steps[byte] = self._make(children)
-        return self._steps
+    @cached_property
+    def following(self) -> Collection[int]:
+        """Every byte that may follow."""
+        children = self._vocabulary.children
+        if len(self.nodes) == 1:
+            return children(self.nodes[0])
+        return {byte for node in self.nodes for byte in children(node)}
 
-    def _make(self, children: list[int]) -> "RemainderStep":
+    def common(self, wanted: Collection[int] | None) -> Collection[int]:
+        """Bytes among which are all those that may follow and are wanted (None: all are)."""
+        if wanted is None:
+            return self.following
+        if len(wanted) <= 1 or (len(self.nodes) > FEW_NODES and len(wanted) <= FEW_BYTES):
+            return wanted
+        following = self.following
+        return wanted if len(wanted) < len(following) else following
+
+    def step(self, byte: int) -> "RemainderStep | None":
+        """One byte further; None where it may not follow."""
+        steps = self._steps
+        if byte in steps:
+            return steps[byte]
+        children = self._children(byte)
+        found = steps[byte] = self._made(children) if children else None
+        return found
+
+    def _made(self, children: list[int]) -> "RemainderStep":
         vocabulary = self._vocabulary
         token_ids = [token_id for child in children for token_id in vocabulary.tokens_at(child)]
         inner = [child for child in children if vocabulary.is_inner(child)]
         rest = Remainder(vocabulary, tuple(inner)) if inner else None
         return RemainderStep(token_ids, rest, children)
 
-    def _make_all(self) -> None:
-        below: dict[int, list[int]] = {}
-        for node in self.nodes:
-            for byte, child in self._vocabulary.children(node).items():
-                below.setdefault(byte, []).append(child)
-        self._steps = {byte: self._make(children) for byte, children in below.items()}
-        self._is_whole = True
-
     def _children(self, byte: int) -> list[int]:
-        """The children by one byte of many nodes."""
         vocabulary = self._vocabulary
+        if len(self.nodes) <= FEW_NODES:
+            found = (vocabulary.children(node).get(byte) for node in self.nodes)
+            return [child for child in found if child is not None]
         inside = np.zeros(vocabulary.trie.num_nodes, bool)
         inside[list(self.nodes)] = True
         candidates = vocabulary.nodes_by_byte(byte)

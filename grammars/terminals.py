@@ -3,7 +3,7 @@
 Invariant: from every key that `transitions` names an accepting key can be reached.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ramify.grammars.automata import CharAutomaton, State
@@ -46,6 +46,10 @@ class Terminal:
         """The tokens of a state, where the terminal knows them without a walk."""
         return None
 
+    def selected(self, key: Key) -> "Selected | None":
+        """The texts that are read from here, where they are some of a trie's."""
+        return None
+
     def shadow(self, key: Key) -> "Shadow | None":
         """A state of another terminal that reads almost the same, to take the tokens from."""
         return None
@@ -63,8 +67,8 @@ class Shadow(NamedTuple):
 
     With `texts`: those of the trie below `node` (byte -> node; the leaves) may not be read. With
     `lengths`: it ends after that many characters only, and no more are read. With neither: the
-    texts of `near` were read before and may not be read again. `reach`: the shadow is true for
-    tokens of that many bytes.
+    texts of `near` were read before and may not be read again. With `label`: the same, but every
+    end has this label. `reach`: the shadow is true for tokens of that many bytes.
     """
 
     terminal: Terminal
@@ -74,6 +78,19 @@ class Shadow(NamedTuple):
     lengths: tuple[int, int | None] | None = None
     reach: int | None = None
     near: tuple[bytes, ...] = ()
+    label: int | None = None
+
+
+class Selected(NamedTuple):
+    """A state that reads some texts of a trie, from a node on.
+
+    `ends(index)` is the key after that text. No text ends before the last byte of it.
+    """
+
+    trie: "TextTrie"
+    node: int
+    texts: int  # bit set; some text
+    ends: Callable[[int], Key]
 
 
 class Literals(Terminal):
@@ -107,7 +124,9 @@ class TextTrie:
     """Byte strings as a trie that knows which of them are below each node."""
 
     def __init__(self, texts: Sequence[bytes]) -> None:
+        self.texts = tuple(texts)
         self.next: list[dict[int, int]] = [{}]
+        self.depth = [0]  # of each node
         self.below: list[int] = [(1 << len(texts)) - 1]  # bit set of the texts below each node
         self.text_at: dict[int, int] = {}  # node -> index of the text that ends there
         for index, text in enumerate(texts):
@@ -117,10 +136,12 @@ class TextTrie:
                 if byte not in following:
                     following[byte] = len(self.next)
                     self.next.append({})
+                    self.depth.append(self.depth[node] + 1)
                     self.below.append(0)
                 node = following[byte]
                 self.below[node] |= 1 << index
             self.text_at[node] = index
+        self.node_of = {index: node for node, index in self.text_at.items()}
 
     def moves(self, node: int, selected: int) -> Iterator[tuple[int, int, int]]:
         """(byte, node, selected texts below it) of the children with any."""
@@ -146,6 +167,15 @@ class SelectedTexts(Terminal):
     def transitions(self, key: Key) -> dict[int, Key]:
         """Down the trie, where a selected text is below."""
         return {byte: (node, below) for byte, node, below in self._trie.moves(*key)}
+
+    def selected(self, key: Key) -> Selected | None:
+        """Some, but at the end of one."""
+        if key[0] in self._trie.text_at:
+            return None
+        return Selected(self._trie, key[0], key[1], self._end_of)
+
+    def _end_of(self, text: int) -> Key:
+        return (self._trie.node_of[text], 1 << text)
 
     def label(self, key: Key) -> int | None:
         """The text that ends here."""

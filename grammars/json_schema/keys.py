@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from ramify.grammars.automata import Table, explore
 from ramify.grammars.charsets import SpellingNode, spelling
@@ -11,6 +12,7 @@ from ramify.grammars.limits import Budget
 from ramify.grammars.terminals import (
     Elsewhere,
     Key,
+    Selected,
     Shadow,
     Terminal,
     TextTrie,
@@ -29,6 +31,10 @@ class NameTerminal(Terminal):
     def __init__(self, blanks: Blanks) -> None:
         self._blanks = blanks
 
+    def past_quote(self, label: int) -> Key:
+        """The key once the name is closed."""
+        return (COLON, label, 0)
+
     def after_quote(self, key: Key) -> dict[int, Key]:
         """Transitions once the name is closed."""
         _, label, state = key
@@ -42,6 +48,12 @@ class NameTerminal(Terminal):
         if key[0] != COLON or key[2] == 0 or not self._blanks.is_end(key[2] - 1):
             return None
         return int(key[1])
+
+    def shadow(self, key: Key) -> Shadow | None:
+        """What follows a name is the same whatever it was."""
+        if key[0] != COLON:
+            return None
+        return Shadow(free_names(self._blanks), (COLON, 0, key[2]), label=key[1])
 
 
 class NameTrie(TextTrie):
@@ -79,6 +91,12 @@ class DeclaredNames(NameTerminal):
             out[byte] = ("in", node, below) if index is None else (COLON, index, 0)
         return out
 
+    def selected(self, key: Key) -> Selected | None:
+        """Some, up to the quote that closes one."""
+        if key[0] == COLON:
+            return None
+        return Selected(self._trie, key[1], key[2], self.past_quote)
+
 
 class FreeNames(NameTerminal):
     """Any name; the label is 0."""
@@ -97,9 +115,14 @@ class FreeNames(NameTerminal):
             out[0x22] = (COLON, 0, 0)
         return out
 
+    def shadow(self, key: Key) -> None:
+        """It is what others are shadows of."""
+
+
+free_names = cache(FreeNames)
 
 FREE_NAMES: dict[Whitespace, FreeNames] = {
-    name: FreeNames(layout.after_colon) for name, layout in LAYOUTS.items()
+    name: free_names(layout.after_colon) for name, layout in LAYOUTS.items()
 }
 
 
