@@ -277,9 +277,10 @@ class _TextTable(NamedTuple):
 
 
 def prepare(vocabulary: Vocabulary) -> None:
-    """Make the tables that every free text needs, where a wait is not felt."""
-    _text_table(vocabulary, any_char())
-    vocabulary.nodes_by_byte(0)
+    """Make the tables that every free text needs, where the wait is not felt."""
+    numbers, _ = _char_states()
+    for start in numbers:
+        _text_table(vocabulary, start)
 
 
 def _text_table(vocabulary: Vocabulary, start: SpellingNode) -> _TextTable:
