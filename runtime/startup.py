@@ -125,7 +125,12 @@ def _load(config: EngineConfig, files: ModelFiles, context_length: int) -> Llama
         raise ConfigError("device='cuda': torch sees no CUDA device here; use auto or cpu")
     dtype = torch.bfloat16 if config.dtype == "auto" else getattr(torch, config.dtype)
     return load_model(
-        files.config, iterate_weights(files), dtype, device, context_length, config.num_threads
+        files.config,
+        iterate_weights(files, device),
+        dtype,
+        device,
+        context_length,
+        config.num_threads,
     )
 
 

@@ -145,7 +145,7 @@ def bench_attention(bench: Bench) -> None:
         limit = max(bench.bytes_us(reads), bench.flops_us(_flops(case)))
         if case.rows > 1:
             more["tflops"] = rate(_flops(case), us, 1e12)
-        others = sorted((round(t[0], 1), tuple(t[2]), t[3]) for t in tried)[1:4]
+        others = sorted((round(t[0], 1), tuple(t[2]), t[3] or 0) for t in tried)[1:4]
         more["next"] = others
         bench.add("attention", case.name, us, limit_us=limit, error=error, **more)
     for length in (64,) if bench.smoke else (1024, 8192):
@@ -160,9 +160,11 @@ def _bench_sharing(bench: Bench, forks: int, prefix: int) -> None:
     shared = Case(name, 1, forks, prefix, 128, 1, ())
     alone = shared._replace(shared=False)
     inputs = Inputs(bench, shared)
-    us, error = _run(bench, inputs, choose_tiles(SIZE, has_large=forks > 4), None, share_min=1)
+    us, error = _run(
+        bench, inputs, choose_tiles(SIZE, "shared" if forks > 4 else "decode"), None, share_min=1
+    )
     inputs.case = alone
-    alone_us, _ = _run(bench, inputs, choose_tiles(SIZE, has_large=False), None)
+    alone_us, _ = _run(bench, inputs, choose_tiles(SIZE, "decode"), None)
     bench.add(
         "sharing", name, us, limit_us=bench.bytes_us(inputs.read_bytes), error=error,
         alone_us=round(alone_us, 2), gain=round(alone_us / us, 2),

@@ -54,11 +54,14 @@ class Planner:
             num_rows = entry.end - entry.start
             queries.append(Query(at, num_rows, entry.start, base, _path(entry.request)))
             at += num_rows
-        tiles = choose_tiles(self._shape["head_size"], has_large=True)
+        head_size = self._shape["head_size"]
+        tiles = choose_tiles(head_size, "shared" if at == len(rows) else "prefill")
         work = self._plan(queries, at, tiles, room)
         if work.items[:, 1].max(initial=0) * self._group <= SMALL_ROWS:
-            tiles = choose_tiles(self._shape["head_size"], has_large=False)
-            work = self._plan(queries, at, tiles, room)  # more programs fit: cut it finer
+            small = choose_tiles(head_size, "decode")
+            if small.ctas_per_sm != tiles.ctas_per_sm:
+                work = self._plan(queries, at, small, room)
+            tiles = small
         return work, tiles
 
     def buffers(self, work: WorkList, max_rows: int) -> WorkBuffers:

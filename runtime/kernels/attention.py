@@ -14,7 +14,7 @@ Options: a sliding window (position j is seen from t if t - j < window) and a so
 (s -> cap * tanh(s / cap)). Rows that no item names are left as they are.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import triton
@@ -24,6 +24,9 @@ from ramify.runtime.kernels.work_buffers import MAX_PROGRAMS
 from ramify.runtime.kernels.work_list import ITEM_FIELDS, SMALL_ROWS
 
 LOG2E = tl.constexpr(1.4426950408889634)
+
+
+Work = Literal["decode", "shared", "prefill"]  # single rows, prefixes of several, chunks
 
 
 class Tiles(NamedTuple):
@@ -37,16 +40,17 @@ class Tiles(NamedTuple):
     ctas_per_sm: int
 
 
-def choose_tiles(head_size: int, *, has_large: bool) -> Tiles:
-    """Shapes that keep loads in flight and fit the registers; `has_large`: some item needs it.
+def choose_tiles(head_size: int, work: Work) -> Tiles:
+    """Shapes that keep loads in flight and fit the registers, by the largest item of a list.
 
     The slots of a step are loaded one step ahead of its K and V, which costs pipeline stages: with
-    3 stages K and V of one step are in flight, with 5 of two.
+    3 stages K and V of one step are in flight, with 5 of two. Measured on an H200
+    (benchmarks/gpu/results).
     """
     block = 64 if head_size <= 128 else 32
-    if has_large:
+    if work == "prefill":
         return Tiles(128 if head_size <= 128 else 64, block, block, 8, 5, 1)
-    return Tiles(0, block, block, 4, 3, 3)
+    return Tiles(64 if work == "shared" else 0, block, block, 4, 5 if head_size <= 128 else 3, 2)
 
 
 def attention_ref(

@@ -13,16 +13,18 @@ from ramify.runtime.models.config import ModelConfig
 _FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
-def iterate_weights(files: ModelFiles) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of the model under its Hugging Face name, on the CPU.
+def iterate_weights(
+    files: ModelFiles, device: torch.device | str = "cpu"
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of the model under its Hugging Face name.
 
-    Tensors of a checkpoint are views of the memory-mapped file, in its dtype: copy before writing.
-    Dummy weights are float32, drawn from N(0, initializer_range) (norms around 1), each from its
+    Tensors of a checkpoint are on the CPU, views of the memory-mapped file, in its dtype: copy
+    before writing. Dummy weights are float32, drawn on `device` from N(0, initializer_range) (norms around 1), each from its
     own name and the seed, so that a tensor is the same in whatever order or part it is asked for.
     """
     if files.dummy_seed is not None:
         for name, shape in parameter_shapes(files.config).items():
-            yield name, _random_tensor(name, shape, files.config, files.dummy_seed)
+            yield name, _random_tensor(name, shape, files.config, files.dummy_seed, device)
         return
     for path in files.weights:
         try:
@@ -71,10 +73,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _random_tensor(
-    name: str, shape: tuple[int, ...], config: ModelConfig, seed: int
+    name: str,
+    shape: tuple[int, ...],
+    config: ModelConfig,
+    seed: int,
+    device: torch.device | str,
 ) -> torch.Tensor:
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-    tensor = torch.empty(shape, dtype=torch.float32)
+    generator = torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+    tensor = torch.empty(shape, dtype=torch.float32, device=device)
     tensor.normal_(0.0, config.initializer_range, generator=generator)
     return tensor.add_(1.0) if name.endswith("norm.weight") else tensor

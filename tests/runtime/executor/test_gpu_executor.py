@@ -63,8 +63,9 @@ def on_gpu(model, pool):
 @pytest.fixture
 def model(tiny_model_dir, monkeypatch):
     if not torch.cuda.is_available():  # the interpreter's time goes with the size of the tiles
-        small = {False: Tiles(0, 16, 16, 4, 2, 1), True: Tiles(32, 16, 16, 4, 2, 1)}
-        monkeypatch.setattr(work, "choose_tiles", lambda size, has_large: small[has_large])
+        monkeypatch.setattr(
+            work, "choose_tiles", lambda _, kind: Tiles(32 * (kind != "decode"), 16, 16, 4, 2, 1)
+        )
     monkeypatch.setattr(decode_step, "ROOM", 2)  # lists are outgrown here too
     whole = make_model(tiny_model_dir("qwen3"))
     return LlamaModel(replace(whole.config, num_layers=1), whole.weights, 512, num_threads=1)
