@@ -19,8 +19,9 @@ def iterate_weights(
     """Every tensor of the model under its Hugging Face name.
 
     Tensors of a checkpoint are on the CPU, views of the memory-mapped file, in its dtype: copy
-    before writing. Dummy weights are float32, drawn on `device` from N(0, initializer_range) (norms around 1), each from its
-    own name and the seed, so that a tensor is the same in whatever order or part it is asked for.
+    before writing. Dummy weights are float32, drawn on `device` from N(0, initializer_range) (norms
+    around 1), each from its own name and the seed, so that a tensor is the same in whatever order
+    or part it is asked for.
     """
     if files.dummy_seed is not None:
         for name, shape in parameter_shapes(files.config).items():
