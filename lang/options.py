@@ -59,6 +59,7 @@ class GenArguments(SharedArguments, total=False):
     regex: str | None
     json_schema: str | Mapping[str, Any] | None
     grammar: str | None  # GBNF, or the syntax of Lark; `ebnf` in the protocol
+    structural_tag: str | Mapping[str, Any] | None
 
 
 class CallOptions(NamedTuple):
@@ -104,6 +105,7 @@ _LOGPROBS = {
 _CALL = {"priority": int, "timeout_s": float}
 _SAMPLING = {f.name: f.type for f in msgspec.structs.fields(Sampling) if f.name != "choices"}
 _TEXTS = ("stop", "stop_regex")  # a single string means a list of one
+_JSON = ("json_schema", "structural_tag")  # text, or what it stands for
 
 RUN_NAMES = frozenset(RunArguments.__annotations__)
 GEN_NAMES = frozenset(GenArguments.__annotations__) | {"max_tokens"}
@@ -149,7 +151,7 @@ def _put_logprob(logprobs: dict[str, Any], name: str, value: object) -> None:
 def _sampling_value(name: str, target: str, value: object) -> Any:
     if target in _TEXTS and isinstance(value, str):
         return (value,)
-    if target == "json_schema" and isinstance(value, Mapping):
+    if target in _JSON and isinstance(value, Mapping):
         return msgspec.json.encode(value).decode()
     return _converted(name, value, _SAMPLING[target])
 

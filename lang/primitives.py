@@ -42,9 +42,9 @@ def gen(
 
     `dtype` (int, float, bool, str) or `schema` (a pydantic model, dataclass, TypedDict, Enum,
     Literal or JSON Schema) makes the answer an instance of that type. `choices` makes it a
-    `select`; `regex`, `json_schema` or `grammar` holds its text to one. Sampling options that are
-    not given are those of `run`; `n` > 1 makes `s[name]` a list, of which the first answer
-    continues the state.
+    `select`; `regex`, `json_schema` or `grammar` holds its text to one, and `structural_tag` what
+    follows its triggers (tool calls). Sampling options that are not given are those of `run`;
+    `n` > 1 makes `s[name]` a list, of which the first answer continues the state.
     """
     if choices is not None or choices_method is not None:
         return _gen_of_choices(name, max_tokens, dtype, schema, choices, choices_method, options)

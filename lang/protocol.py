@@ -50,9 +50,10 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stop_regex: tuple[str, ...] = ()  # and text that matches one of these
     ignore_eos: bool = False  # do not stop at the model's end-of-sequence tokens
     skip_special_tokens: bool = True  # leave special tokens out of the text
-    regex: str | None = None  # at most one of these four constrains the output
+    regex: str | None = None  # at most one of these five constrains the output
     json_schema: str | None = None
     ebnf: str | None = None
+    structural_tag: str | None = None  # JSON: free text, triggers, and what must follow them
     choices: tuple[str, ...] | None = None
     strict: bool = True  # refuse a JSON schema that cannot be enforced exactly; else relax it
 
@@ -94,7 +95,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             )
 
 
-CONSTRAINTS = ("regex", "json_schema", "ebnf", "choices")
+CONSTRAINTS = ("regex", "json_schema", "ebnf", "structural_tag", "choices")
 MAX_STOPS = 32
 MAX_STOP_LEN = 256
 MAX_LOGIT_BIAS = 1024

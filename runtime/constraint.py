@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from ramify.grammars.compile import compile_grammar
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.matcher import TokenGrammar
-from ramify.grammars.spec import ChoicesSpec, EbnfSpec, GrammarSpec, JsonSchemaSpec, RegexSpec
+from ramify.grammars.spec import (
+    ChoicesSpec,
+    EbnfSpec,
+    GrammarSpec,
+    JsonSchemaSpec,
+    RegexSpec,
+    StructuralTagSpec,
+)
 from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.errors import InvalidRequest
 from ramify.lang.protocol import Sampling
@@ -122,13 +129,16 @@ class GrammarCache:
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
-    """A tokenizer's tokens as grammars see them; special tokens have no text."""
+    """A tokenizer's tokens as grammars see them; special tokens have no text but a name."""
     pieces: list[bytes | None] = list(tokenizer.token_bytes[: tokenizer.vocab_size])
     pieces += [None] * (tokenizer.vocab_size - len(pieces))
     for token_id in tokenizer.special_ids:
         if token_id < len(pieces):
             pieces[token_id] = None
-    return Vocabulary(pieces, tokenizer.eos_token_ids)
+    special = {
+        text: index for text, index in tokenizer.special_names.items() if index < len(pieces)
+    }
+    return Vocabulary(pieces, tokenizer.eos_token_ids, special)
 
 
 def grammar_spec(sampling: Sampling) -> GrammarSpec | None:
@@ -141,6 +151,8 @@ def grammar_spec(sampling: Sampling) -> GrammarSpec | None:
         spec = JsonSchemaSpec(sampling.json_schema, strict=sampling.strict)
     elif sampling.ebnf is not None:
         spec = EbnfSpec(sampling.ebnf)
+    elif sampling.structural_tag is not None:
+        spec = StructuralTagSpec(sampling.structural_tag)
     else:
         return None
     if sampling.min_tokens:
@@ -163,4 +175,6 @@ def _num_chars(spec: GrammarSpec) -> int:
             return len(schema)
         case EbnfSpec(grammar):
             return len(grammar)
+        case StructuralTagSpec(tag):
+            return len(tag)
     return 0

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from ramify.interpreter.backends.base import Backend
 from ramify.lang.errors import Aborted, InvalidRequest
 from ramify.lang.protocol import (
+    CONSTRAINTS,
     ContinuationScore,
     FinishReason,
     GenerateDelta,
@@ -155,10 +156,10 @@ def _example(sampling: Sampling) -> str:
     """What is answered without a script; constraints other than a `dtype` need one."""
     if sampling.regex is not None and sampling.regex in _EXAMPLES:
         return _EXAMPLES[sampling.regex]
-    if sampling.regex is not None or sampling.json_schema is not None or sampling.ebnf is not None:
+    if any(getattr(sampling, name) is not None for name in CONSTRAINTS):
         raise InvalidRequest(
-            "the mock backend cannot invent an answer for a regex, schema or grammar; script it: "
-            "MockBackend([...])",
+            "the mock backend cannot invent an answer for a regex, schema, grammar or structural "
+            "tag; script it: MockBackend([...])",
             code="no_reply",
         )
     return "mock"

@@ -4,7 +4,7 @@ import argparse
 
 from ramify.cli.options import require
 
-KINDS = ("regex", "json_schema", "ebnf", "choices")
+KINDS = ("regex", "json_schema", "ebnf", "structural_tag", "choices")
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,7 +23,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--kind",
         choices=KINDS,
         help="what SPEC is; default: by the file's ending (.json, .gbnf, .lark), else json_schema "
-        "for a JSON object, choices for a JSON list, ebnf where there is a '::=', else regex",
+        "for a JSON object (structural_tag where that is its type), choices for a JSON list, ebnf "
+        "where there is a '::=', else regex",
     )
     check.set_defaults(run=run)
 

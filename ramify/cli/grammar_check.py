@@ -16,6 +16,7 @@ from ramify.grammars.spec import (
     GrammarSpec,
     JsonSchemaSpec,
     RegexSpec,
+    StructuralTagSpec,
 )
 from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.errors import ConfigError, InvalidRequest
@@ -64,7 +65,10 @@ def read_spec(given: str, kind: str | None) -> tuple[str, str]:
         found = kind or _SUFFIXES.get(path.suffix)
         if found is None and path.suffix == ".txt":
             source = source.removesuffix("\n")
-    return source, found or _guess(source)
+    if found is None or (kind is None and found == "json_schema"):
+        guessed = _guess(source)
+        found = guessed if found is None or guessed == "structural_tag" else found
+    return source, found
 
 
 def make_spec(source: str, kind: str) -> GrammarSpec:
@@ -76,6 +80,8 @@ def make_spec(source: str, kind: str) -> GrammarSpec:
             return JsonSchemaSpec(source)
         case "ebnf":
             return EbnfSpec(source)
+        case "structural_tag":
+            return StructuralTagSpec(source)
     choices = _json(source)
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise InvalidRequest("choices: must be a JSON list of strings")
@@ -183,8 +189,8 @@ def _refusal(error: GrammarError, source: str) -> str:
 
 def _guess(source: str) -> str:
     head = source.lstrip()[:1]
-    if head == "{" and isinstance(_json(source, default=None), dict):
-        return "json_schema"
+    if head == "{" and isinstance(value := _json(source, default=None), dict):
+        return "structural_tag" if value.get("type") == "structural_tag" else "json_schema"
     if head == "[" and isinstance(_json(source, default=None), list):
         return "choices"
     return "ebnf" if "::=" in source else "regex"

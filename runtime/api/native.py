@@ -28,7 +28,9 @@ _NAMES = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
 _LOGPROB_NAMES = {"top_logprobs": "top_logprobs_num", "prompt_start": "logprob_start_len"}
 
 
-_CONSTRAINTS = {name: f"sampling_params.{name}" for name in ("regex", "json_schema", "ebnf")}
+_CONSTRAINTS = {
+    name: f"sampling_params.{name}" for name in ("regex", "json_schema", "ebnf", "structural_tag")
+}
 
 
 class SamplingParams(SamplingFields, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +39,6 @@ class SamplingParams(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     max_new_tokens: int | None = None
     min_new_tokens: int | None = None
     spaces_between_special_tokens: bool | None = None
-    structural_tag: Any = None
 
 
 class GenerateBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -213,11 +214,9 @@ def _samplings(params: SamplingParams | list[SamplingParams] | None, count: int)
 
 
 def _sampling(params: SamplingParams, path: str) -> Sampling:
-    if params.spaces_between_special_tokens is False or params.structural_tag is not None:
-        name = "structural_tag" if params.structural_tag else "spaces_between_special_tokens=false"
-        raise NotSupported(
-            f"{name} is not served here; leave it out", param=path + name.partition("=")[0]
-        )
+    if params.spaces_between_special_tokens is False:
+        name = "spaces_between_special_tokens"
+        raise NotSupported(f"{name}=false is not served here; leave it out", param=path + name)
     return make_sampling(
         params, params.max_new_tokens, params.min_new_tokens, path=path, names=_NAMES
     )

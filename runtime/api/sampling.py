@@ -32,6 +32,7 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     regex: str | None = None
     json_schema: str | None = None
     ebnf: str | None = None
+    structural_tag: str | None = None
     strict: bool | None = None
 
 

@@ -24,7 +24,8 @@ class Tokenizer:
         self._cache = _SegmentCache(CACHE_SIZE)
         self.vocab_size = config.vocab_size  # ids the model knows; may exceed the tokenizer's
         self.token_bytes = codec.token_bytes  # by id; ids beyond it stand for no text
-        self.special_ids = frozenset(codec.special_tokens.values())
+        self.special_names = codec.special_tokens  # "<|im_end|>" -> id
+        self.special_ids = frozenset(self.special_names.values())
         self.special_tokens = special.special_tokens  # by name, for the chat template
         self.chat_template = special.chat_template  # Jinja source
         self.bos_token_id = self._named("bos_token", config.bos_token_id)
@@ -91,7 +92,7 @@ class Tokenizer:
 
     def special_ids_of(self, names: Iterable[str]) -> dict[int, str]:
         """Those of `names` that are special tokens, by id."""
-        special = self._codec.special_tokens
+        special = self.special_names
         return {special[name]: name for name in names if name in special}
 
     def _check_ids(self, token_ids: Sequence[int]) -> None:

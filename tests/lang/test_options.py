@@ -108,7 +108,9 @@ def test_values_are_converted_to_the_field_type():
     assert sampling.stop_token_ids == (1, 2)
     assert sampling.logit_bias == {5: 1.0}
     assert parsed(stop=["a", "b"]).sampling.stop == ("a", "b")
-    assert parsed(json_schema={"type": "object"}).sampling.json_schema == '{"type":"object"}'
+    for name in ("json_schema", "structural_tag"):
+        given = parsed(**{name: {"type": "object"}}).sampling
+        assert getattr(given, name) == '{"type":"object"}'
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,6 @@ class CommonBody(ConstrainedFields, kw_only=True, forbid_unknown_fields=True):
     safety_identifier: Any = None
     # Refused unless null or empty: leaving them out of account would change the answer.
     best_of: Any = None
-    structural_tag: Any = None
     lora_path: Any = None
     use_beam_search: Any = None
     prompt_embeds: Any = None

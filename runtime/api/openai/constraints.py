@@ -38,6 +38,20 @@ class JsonSchemaFormat(msgspec.Struct, tag="json_schema"):
     json_schema: NamedSchema
 
 
+class StructuralTagFormat(msgspec.Struct, tag="structural_tag", forbid_unknown_fields=True):
+    """Free text with triggers: in xgrammar's formats, or as before there were formats."""
+
+    format: msgspec.Raw = _NONE
+    structures: msgspec.Raw = _NONE
+    triggers: msgspec.Raw = _NONE
+
+    def text(self) -> str:
+        """The structural tag alone, as JSON."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        fields = {name: raw for name, raw in given.items() if _is_given(raw)}
+        return msgspec.json.encode({"type": "structural_tag", **fields}).decode()
+
+
 class StructuredOutputs(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`structured_outputs` of vLLM: exactly one of these."""
 
@@ -46,12 +60,15 @@ class StructuredOutputs(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     regex: str | None = None
     choice: tuple[str, ...] | None = None
     grammar: str | None = None
+    structural_tag: msgspec.Raw = _NONE
 
 
 class ConstrainedFields(SamplingFields, kw_only=True):
     """Fields of both completion routes that constrain the answer: at most one of them."""
 
-    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    response_format: (
+        TextFormat | JsonObjectFormat | JsonSchemaFormat | StructuralTagFormat | None
+    ) = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: msgspec.Raw = _NONE
     guided_regex: str | None = None
@@ -89,7 +106,7 @@ def read_constraint(body: ConstrainedFields) -> Constraint | None:
 
 
 def _given(body: ConstrainedFields) -> Iterator[Constraint]:
-    for name in ("regex", "json_schema", "ebnf"):
+    for name in ("regex", "json_schema", "ebnf", "structural_tag"):
         value = getattr(body, name)
         if value is not None:
             yield Constraint(name, value, name)
@@ -101,6 +118,8 @@ def _given(body: ConstrainedFields) -> Iterator[Constraint]:
         case JsonSchemaFormat(json_schema=named):
             path = "response_format.json_schema.schema"
             yield Constraint("json_schema", _text(named.schema), path, named.strict is not False)
+        case StructuralTagFormat() as tag:
+            yield Constraint("structural_tag", tag.text(), "response_format")
     if _is_given(body.guided_json):
         yield Constraint("json_schema", _text(body.guided_json), "guided_json")
     if body.structured_outputs is not None:
@@ -127,6 +146,8 @@ def _structured(asked: StructuredOutputs) -> Iterator[Constraint]:
         yield Constraint("choices", asked.choice, at + "choice")
     if asked.grammar is not None:
         yield Constraint("ebnf", asked.grammar, at + "grammar")
+    if _is_given(asked.structural_tag):
+        yield Constraint("structural_tag", _text(asked.structural_tag), at + "structural_tag")
 
 
 def _is_given(raw: msgspec.Raw) -> bool:

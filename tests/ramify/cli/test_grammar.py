@@ -12,6 +12,12 @@ SCHEMA = (
 )
 
 
+TAG = (
+    '{"type": "structural_tag", "format": {"type": "triggered_tags", "triggers": ["<f"], "tags": '
+    '[{"begin": "<f>", "content": {"type": "regex", "pattern": "[0-9]+"}, "end": "</f>"}]}}'
+)
+
+
 def check(capsys, *args):
     code = main(["grammar", "check", *args])
     captured = capsys.readouterr()
@@ -25,6 +31,7 @@ def check(capsys, *args):
         (SCHEMA, '{"name": "Zoë", "age": 3}', "json_schema"),
         ('root ::= "(" root ")" | "x"', "((x))", "ebnf"),
         ('["left", "right"]', "left", "choices"),
+        (TAG, "so <f>12</f>, <b>", "structural_tag"),
     ],
 )
 def test_a_text_that_fits_and_the_kind_that_was_guessed(capsys, spec, text, kind):

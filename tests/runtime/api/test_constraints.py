@@ -40,6 +40,32 @@ def is_nested(text: str) -> bool:
     return text == "(" * depth + "x" + ")" * depth
 
 
+CALL = {"begin": "<call>", "schema": SCHEMA, "end": "</call>"}
+LEGACY_TAG = {"type": "structural_tag", "structures": [CALL], "triggers": ["<call>"]}
+TAG = {
+    "type": "structural_tag",
+    "format": {
+        "type": "triggered_tags",
+        "triggers": ["<call"],
+        "tags": [
+            {
+                "type": "tag",
+                "begin": "<call>",
+                "content": {"type": "json_schema", "json_schema": SCHEMA},
+                "end": "</call>",
+            }
+        ],
+        "at_least_one": True,
+        "stop_after_first": True,
+    },
+}
+
+
+def is_call(text: str) -> bool:
+    found = re.fullmatch("<call>(.*)</call>", text, re.DOTALL)
+    return found is not None and is_json(found[1])
+
+
 def is_choice(text: str) -> bool:
     return text in ("left", "right")
 
@@ -83,6 +109,10 @@ OPENAI = [
     ({"ebnf": EBNF}, is_nested),
     ({"guided_grammar": EBNF}, is_nested),
     ({"structured_outputs": {"grammar": EBNF}}, is_nested),
+    ({"response_format": TAG}, is_call),
+    ({"structural_tag": json.dumps(TAG)}, is_call),
+    ({"structured_outputs": {"structural_tag": TAG}}, is_call),
+    ({"structured_outputs": {"structural_tag": json.dumps(TAG)}}, is_call),
 ]
 
 
@@ -110,6 +140,7 @@ def _user(text: str) -> dict[str, str]:
         ({"regex": REGEX}, matches),
         ({"json_schema": json.dumps(SCHEMA)}, is_json),
         ({"ebnf": EBNF}, is_nested),
+        ({"structural_tag": json.dumps(TAG)}, is_call),
     ],
 )
 async def test_native_route(server, params, fits):
@@ -205,6 +236,14 @@ async def test_strict_is_what_is_meant_where_nothing_is_said(server):
         ({"guided_json": "{"}, "invalid_json_schema", "guided_json"),
         ({"guided_json": 5}, "invalid_json_schema", "guided_json"),
         ({"regex": "a", "min_tokens": 2}, "conflicting_constraints", "min_tokens"),
+        ({"structural_tag": "{"}, "invalid_structural_tag", "structural_tag"),
+        ({"response_format": {**TAG, "extra": 1}}, "unknown_field", "response_format.extra"),
+        ({"response_format": TAG, "regex": "a"}, "conflicting_constraints", "response_format"),
+        (
+            {"structured_outputs": {"structural_tag": {**TAG, "format": {"type": "x"}}}},
+            "unsupported_keyword",
+            "structured_outputs.structural_tag",
+        ),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -227,6 +266,32 @@ async def test_an_error_in_a_schema_carries_its_pointer(server):
     assert isinstance(reply.json()["error"]["offset"], int)
 
 
+async def test_an_error_in_a_structural_tag_carries_its_pointer(server):
+    call = {**CALL, "schema": BAD_SCHEMA}
+    body = {"prompt": "go", "response_format": {**LEGACY_TAG, "structures": [call]}}
+    reply = await server.post("/v1/completions", body)
+    message = assert_error(reply, 400, "invalid_json_schema", "response_format")
+    assert reply.json()["error"]["pointer"] == "/structures/0/schema/properties/a/$ref"
+    assert "/structures/0/schema" in message
+    tag = {"type": "structural_tag", "format": {"type": "regex", "pattern": "ab(c"}}
+    params = {"structural_tag": json.dumps(tag)}
+    reply = await server.post("/generate", {"text": "go", "sampling_params": params})
+    assert_error(reply, 400, "invalid_regex", "sampling_params.structural_tag")
+    error = reply.json()["error"]
+    assert error["pointer"] == "/format/pattern" and isinstance(error["offset"], int)
+
+
+@pytest.mark.parametrize("text", ["go", "<call", "<call>"])
+async def test_free_text_goes_on_between_calls(server, text):
+    params = {"structural_tag": json.dumps(LEGACY_TAG), "max_new_tokens": 120, "temperature": 1.0}
+    for seed in range(4):
+        body = {"text": text, "sampling_params": {**params, "seed": seed}}
+        found = (await server.post("/generate", body)).json()
+        whole = found["meta_info"]["finish_reason"]["type"] == "stop"
+        calls = [part.partition("</call>") for part in found["text"].split("<call>")[1:]]
+        assert all(is_json(call) for call, end, _ in calls if whole or end)
+
+
 async def test_a_stream_of_constrained_text_adds_up(server):
     body = {"text": "go", "stream": True}
     body["sampling_params"] = {"json_schema": json.dumps(SCHEMA), "max_new_tokens": 60, "seed": 1}
@@ -239,7 +304,12 @@ async def test_an_endpoint_gives_what_the_engine_gives(server, engine):
     endpoint = RuntimeEndpoint(server.url)
     try:
         for number, field in enumerate(
-            ({"regex": REGEX}, {"choices": ("left", "right")}, {"ebnf": EBNF})
+            (
+                {"regex": REGEX},
+                {"choices": ("left", "right")},
+                {"ebnf": EBNF},
+                {"structural_tag": json.dumps(TAG)},
+            )
         ):
             sampling = Sampling(max_tokens=200, seed=number, **field)
             request = GenerateRequest(rid=f"r{number}", prompt=text_prompt("go"), sampling=sampling)
