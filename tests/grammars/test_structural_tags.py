@@ -7,6 +7,7 @@ import pytest
 
 from ramify.grammars import GrammarError, Matcher, StructuralTagSpec, Vocabulary, compile_grammar
 from tests.grammars import structural_tag_reader as reader
+from tests.grammars.test_docs import code, rows
 from tests.grammars.vocabularies import allowed, brute_force, byte_vocabulary
 from tests.grammars.walks import walk
 
@@ -302,3 +303,20 @@ def test_formats_may_nest_only_so_deep():
         form = {"type": "optional", "content": form}
     with pytest.raises(GrammarError, match="deep"):
         compiled(form)
+
+
+@pytest.mark.parametrize("row", rows("format"), ids=lambda row: row[0])
+def test_every_format_holds_as_the_page_states(row):
+    kind, _, example, fits, does_not = row
+    form = json.loads(code(example)[0].replace("\\|", "|"))
+    assert code(kind)[0] in json.dumps(form)
+    grammar = compiled(form)
+    assert [text for text in code(fits) if not accepts(grammar, text)] == []
+    assert [text for text in code(does_not) if accepts(grammar, text)] == []
+
+
+def test_the_page_lists_every_format():
+    with pytest.raises(GrammarError, match="these are") as caught:
+        compiled({"type": "none"})
+    served = caught.value.message.partition("these are: ")[2].split(", ")
+    assert sorted(code(kind)[0] for kind, *_ in rows("format")) == served
