@@ -5,11 +5,13 @@ from typing import Final
 
 import numpy as np
 
+from ramify.grammars.closing import NEVER
 from ramify.grammars.errors import Relaxed
 from ramify.grammars.kernels import set_bits
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import Limits
 from ramify.grammars.machine import DEAD, Machine, Node
+from ramify.grammars.tight import Tight
 from ramify.grammars.vocabulary import Vocabulary
 
 _FINISHED: Final = -1  # the state after an end-of-sequence token
@@ -31,24 +33,25 @@ class TokenGrammar:
         self._lexer = lexer
         self._root = root
         self._limits = limits
-        self._machine: Machine | None = None
+        self._tight: Tight | None = None
 
-    def machine(self) -> Machine:
+    def tight(self) -> Tight:
         """For a new matcher: a fresh machine where the tables are past half the limit."""
-        machine = self._machine
-        if machine is None or machine.num_states > self._limits.machine_states // 2:
-            machine = self._machine = Machine(self._lexer(), self._root, self._limits)
-        return machine
+        tight = self._tight
+        if tight is None or tight.machine.num_states > self._limits.machine_states // 2:
+            tight = self._tight = Tight(Machine(self._lexer(), self._root, self._limits))
+        return tight
 
 
 class Matcher:
     """Where one sequence is in a grammar: fill a bitmask row, accept the token that was chosen."""
 
-    __slots__ = ("_history", "_machine", "_state", "grammar")
+    __slots__ = ("_history", "_machine", "_state", "_tight", "grammar")
 
     def __init__(self, grammar: TokenGrammar) -> None:
         self.grammar = grammar
-        self._machine = grammar.machine()
+        self._tight = grammar.tight()
+        self._machine = self._tight.machine
         self._state = self._machine.start
         self._history: list[int] = []  # the state before each accepted token or text
 
@@ -62,21 +65,33 @@ class Matcher:
         """Was an end-of-sequence token accepted?"""
         return self._state == _FINISHED
 
-    def fill(self, row: np.ndarray) -> None:
+    @property
+    def min_remaining(self) -> int | None:
+        """Tokens that are certainly enough to complete the text; fewer may do. None: not known."""
+        count = 0 if self._state == _FINISHED else self._tight.count(self._state)
+        return count if count < NEVER else None
+
+    def fill(self, row: np.ndarray, remaining: int | None = None) -> None:
         """Write the allowed tokens into a [>= num_words] int32 row: token i is bit i % 32 of word
-        i // 32. Once finished, only the end-of-sequence tokens."""
-        mask = self.mask()
+        i // 32. Once finished, only the end-of-sequence tokens.
+
+        With `remaining` tokens left, this one included, only those after which the text can still
+        be completed; if `remaining` was at least `min_remaining` once, then it stays so.
+        """
+        mask = self.mask(remaining)
         row[: len(mask)] = mask
         row[len(mask) :] = 0
 
-    def mask(self) -> np.ndarray:
+    def mask(self, remaining: int | None = None) -> np.ndarray:
         """The row that `fill` writes, [num_words] int32: shared and read-only."""
         if self._state == _FINISHED:
             row = self.grammar.vocabulary.new_row()
             ends = np.array(self.grammar.vocabulary.eos_token_ids, np.int32)
             set_bits(row.view(np.uint32), ends)
             return row
-        return self._machine.mask(self._state)
+        if remaining is None or self._tight.is_ample(self._state, remaining):
+            return self._machine.mask(self._state)
+        return self._tight.mask(self._state, remaining)
 
     def accept(self, token_id: int) -> bool:
         """Go on by one token. False, and nothing changed, where it is not allowed."""
@@ -118,6 +133,7 @@ class Matcher:
         """A matcher at the same place, independent from here on: for forks."""
         other = Matcher.__new__(Matcher)
         other.grammar = self.grammar
+        other._tight = self._tight
         other._machine = self._machine
         other._state = self._state
         other._history = self._history.copy()

@@ -1,0 +1,135 @@
+"""Never truncated: with `min_remaining` tokens or more, every way through the masks is complete in
+time, for random specs and any choice of tokens."""
+
+import json
+import warnings
+from random import Random
+
+import numpy as np
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+
+from ramify.grammars import (
+    EbnfSpec,
+    GrammarError,
+    JsonSchemaSpec,
+    Matcher,
+    RegexSpec,
+)
+from tests.grammars.random_schemas import schemas
+from tests.grammars.random_specs import extra_tokens, grammars, regexes
+from tests.grammars.test_properties import compiled_or_refusal, draws
+from tests.grammars.vocabularies import byte_vocabulary
+
+ROOM = (0, 0, 1, 3, 12)  # tokens more than the minimum
+
+
+def tokens_of(row: np.ndarray) -> set[int]:
+    bits = np.unpackbits(row.view(np.uint8), bitorder="little")
+    return set(np.flatnonzero(bits).tolist())
+
+
+def finish_in_time(grammar, remaining: int, rng: Random, audit: float = 0.0) -> bytes:
+    """A random text under the masks, which never ends before it has to if it need not."""
+    matcher = Matcher(grammar)
+    vocabulary = grammar.vocabulary
+    ends = set(vocabulary.eos_token_ids)
+    text = b""
+    for left in range(remaining, 0, -1):
+        tokens = tokens_of(matcher.mask(left))
+        assert tokens, f"dead end after {text!r} with {left} left"
+        assert tokens <= tokens_of(matcher.mask())
+        if rng.random() < audit:
+            check_each(matcher, tokens, left)
+        if tokens & ends and (tokens <= ends or rng.random() < 0.1):
+            return text
+        token = rng.choice(sorted(tokens - ends))
+        assert matcher.accept(token)
+        text += vocabulary.token_bytes[token] or b""
+        assert matcher.min_remaining is not None and matcher.min_remaining <= left - 1, text
+    assert matcher.is_complete, text
+    return text
+
+
+def check_each(matcher: Matcher, tokens: set[int], left: int) -> None:
+    """What is allowed can be completed after it, what is not cannot be said to be."""
+    for token in sorted(tokens_of(matcher.mask()) - set(matcher.grammar.vocabulary.eos_token_ids)):
+        assert matcher.accept(token)
+        count = matcher.min_remaining
+        assert count is not None
+        if token in tokens:
+            assert count < left, token
+        else:
+            assert count >= left, token
+        matcher.rollback(1)
+
+
+def fewest(grammar, at_most: int) -> int | None:
+    """The fewest tokens of any text, by brute force."""
+    states = [Matcher(grammar)]
+    seen = set()
+    for num in range(at_most + 1):
+        if any(matcher.is_complete for matcher in states):
+            return num
+        following = []
+        for matcher in states:
+            for token in tokens_of(matcher.mask()) - set(grammar.vocabulary.eos_token_ids):
+                other = matcher.clone()
+                assert other.accept(token)
+                if other._state not in seen:
+                    seen.add(other._state)
+                    following.append(other)
+        states = following
+        if len(seen) > 500:
+            return None
+    return None
+
+
+def check(grammar, seed: int) -> None:
+    minimum = Matcher(grammar).min_remaining
+    assert minimum is not None
+    rng = Random(seed)
+    try:
+        for room in ROOM:
+            finish_in_time(grammar, minimum + room, rng)
+        found = fewest(grammar, minimum)
+    except GrammarError as error:
+        if error.code != "grammar_too_complex":  # some are too ambiguous
+            raise
+        return
+    if found is not None:
+        event(f"tokens above the fewest: {minimum - found}")
+        assert found <= minimum
+    event(f"minimum: {min(minimum, 30)}")
+
+
+@draws(3_000, 120)
+@given(piece=regexes(), extra=extra_tokens(), seed=st.integers(0, 2**32))
+def test_a_regex_is_finished_in_time(piece, extra, seed):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        grammar, _ = compiled_or_refusal(RegexSpec(piece.spec), byte_vocabulary(*extra))
+    assume(grammar is not None)
+    check(grammar, seed)
+
+
+@draws(2_000, 80)
+@given(grammar=grammars(), extra=extra_tokens(), seed=st.integers(0, 2**32))
+def test_a_grammar_is_finished_in_time(grammar, extra, seed):
+    compiled, _ = compiled_or_refusal(EbnfSpec(grammar.gbnf, "gbnf"), byte_vocabulary(*extra))
+    assume(compiled is not None)
+    check(compiled, seed)
+
+
+@draws(3_000, 120)
+@given(
+    schema=schemas(),
+    extra=extra_tokens(),
+    order=st.sampled_from(["schema", "any"]),
+    seed=st.integers(0, 2**32),
+)
+def test_a_schema_is_finished_in_time(schema, extra, order, seed):
+    spec = JsonSchemaSpec(json.dumps(schema), order)
+    grammar, _ = compiled_or_refusal(spec, byte_vocabulary(*extra))
+    assume(grammar is not None)
+    check(grammar, seed)
