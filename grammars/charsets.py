@@ -207,7 +207,6 @@ class SpellingNode:
 _SHORT_ESCAPES = {
     '"': '"',
     "\\": "\\",
-    "/": "/",
     "b": "\b",
     "f": "\f",
     "n": "\n",
@@ -220,9 +219,8 @@ _SHORT_ESCAPES = {
 def spelling(alphabet: Alphabet, *, json: bool) -> SpellingNode:
     r"""The root of the bytes of one character.
 
-    In JSON: no raw quote, backslash or control character; the eight short escapes; `\u00XX` for
-    control characters only. That is one spelling for every other character, the one that
-    `json.dumps(ensure_ascii=False)` writes (and `\/`).
+    In JSON: one spelling for each character, the one that `json.dumps(ensure_ascii=False)` writes:
+    so equal strings are equal texts.
     """
     intervals = alphabet.intervals
     root: dict[int, int | SpellingNode] = {}
@@ -282,13 +280,17 @@ def _escapes(alphabet: Alphabet, controls: "dict[int, int | SpellingNode]") -> S
     following: dict[int, int | SpellingNode] = {
         ord(letter): alphabet.class_of(ord(char)) for letter, char in _SHORT_ESCAPES.items()
     }
-    by_first_digit: dict[int, int | SpellingNode] = {}
-    for digit in (0, 1):
-        last: dict[int, int | SpellingNode] = {}
-        for low in range(16):
-            for letter in {f"{low:x}", f"{low:X}"}:
-                last[ord(letter)] = controls[digit * 16 + low]
-        by_first_digit[0x30 + digit] = SpellingNode(last)
+    short = {*map(ord, _SHORT_ESCAPES.values())}
+    by_first_digit: dict[int, int | SpellingNode] = {
+        0x30 + digit: SpellingNode(
+            {
+                ord(f"{low:x}"): controls[digit * 16 + low]
+                for low in range(16)
+                if digit * 16 + low not in short
+            }
+        )
+        for digit in (0, 1)
+    }
     zeros = SpellingNode({0x30: SpellingNode({0x30: SpellingNode(by_first_digit)})})
     following[ord("u")] = zeros
     return SpellingNode(following)

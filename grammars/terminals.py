@@ -152,10 +152,8 @@ class TextTrie:
 
 
 class SelectedTexts(Terminal):
-    """Texts of a trie; the label is the text's index. Key: (node, bit set of selected texts).
-
-    No text may begin another one.
-    """
+    """Different texts of a trie; the label is the text's index. Key: (node, bit set of those
+    selected texts that begin so)."""
 
     def __init__(self, trie: TextTrie) -> None:
         self._trie = trie
@@ -178,8 +176,9 @@ class SelectedTexts(Terminal):
         return (self._trie.node_of[text], 1 << text)
 
     def label(self, key: Key) -> int | None:
-        """The text that ends here."""
-        return self._trie.text_at.get(key[0])
+        """The selected text that ends here."""
+        index = self._trie.text_at.get(key[0])
+        return None if index is None or not key[1] >> index & 1 else index
 
 
 class Text(Terminal):

@@ -398,9 +398,9 @@ class Builder:
                 listed = self._unique_terminals(kind, conjunction, terminals, where)
                 count = None if listed is None or count is None else count + listed
         if all(isinstance(terminal, Literals) for terminal in terminals):
-            node.choices = [
-                text for each in terminals if isinstance(each, Literals) for text in each.texts
-            ]
+            texts = (each.texts for each in terminals if isinstance(each, Literals))
+            node.choices = list(dict.fromkeys(text for each in texts for text in each))
+            count = len(node.choices)
         node.unique = terminals
         node.num_unique = count
 
