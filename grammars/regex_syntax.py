@@ -253,7 +253,7 @@ class _Parser:
             return Choice((start, Previous(NEWLINE, False))) if self.flags.multiline else start
         if char == "$":
             return self.dollar()
-        return Char(self.cased(charsets.chars(char), self.at - 1))
+        return Char(self.cased(((ord(char),) * 2,), self.at - 1))
 
     def dollar(self) -> Tree:
         if self.flags.multiline:
@@ -266,9 +266,13 @@ class _Parser:
         return Choice((Edge("end"), Look(Sequence((Char(NEWLINE), Edge("end"))), False)))
 
     def cased(self, charset: CharSet, offset: int) -> CharSet:
-        if any(
-            low <= charsets.SURROGATES[1] and high >= charsets.SURROGATES[0]
-            for low, high in charset
+        if (
+            charset
+            and charset[-1][1] >= charsets.SURROGATES[0]
+            and any(
+                low <= charsets.SURROGATES[1] and high >= charsets.SURROGATES[0]
+                for low, high in charset
+            )
         ):
             charset = charsets.difference(charset, (charsets.SURROGATES,))
             if not charset:

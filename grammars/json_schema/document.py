@@ -41,13 +41,14 @@ _MAP_KEYWORDS = frozenset(
 class Schema:
     """A subschema in its place. Compared by identity: the document makes each place once."""
 
-    __slots__ = ("base", "document", "pointer", "value")
+    __slots__ = ("_children", "base", "document", "pointer", "value")
 
     def __init__(self, document: "Document", value: Json, pointer: str, base: str) -> None:
         self.document = document
         self.value = value  # a dict or a bool
         self.pointer = pointer
         self.base = base  # URI that its references are relative to
+        self._children: dict[tuple[str | int, ...], Schema] = {}
 
     def __repr__(self) -> str:
         return f"Schema({self.pointer or '#'})"
@@ -58,10 +59,14 @@ class Schema:
 
     def child(self, *path: str | int) -> "Schema":
         """The subschema under a keyword."""
-        value = self.value
-        for part in path:
-            value = value[part]
-        return self.document.schema(value, self.pointer + _pointer(path), self.base)
+        found = self._children.get(path)
+        if found is None:
+            value = self.value
+            for part in path:
+                value = value[part]
+            pointer = self.pointer + _pointer(path)
+            found = self._children[path] = self.document.schema(value, pointer, self.base)
+        return found
 
     def is_relaxed(self, keyword: str) -> bool:
         """May a keyword of this schema be enforced less than exactly?"""
@@ -94,6 +99,7 @@ class Document:
         self.dropped = dropped  # what is not enforced
         self.pattern_places: dict[str, str] = {}  # pattern -> pointer of a keyword that has it
         self._schemas: dict[tuple[str, int], Schema] = {}
+        self._resolved: dict[tuple[str, str, str], Schema] = {}  # by base, keyword and reference
         self._resources: dict[str, Schema] = {}  # by absolute URI, "" for the document itself
         self._dynamic: set[str] = set()  # URIs that are dynamic anchors
         self._value = value = self._load(text)
@@ -142,6 +148,13 @@ class Document:
         reference = schema.get(keyword)
         if not isinstance(reference, str):
             schema.invalid(keyword, f"{reference!r} is not a string")
+        key = (schema.base, keyword, reference)
+        found = self._resolved.get(key)
+        if found is None:
+            found = self._resolved[key] = self._resolve(schema, keyword, reference)
+        return found
+
+    def _resolve(self, schema: Schema, keyword: str, reference: str) -> Schema:
         uri, fragment = urldefrag(
             urljoin(schema.base, reference) if reference[:1] != "#" else reference
         )

@@ -17,13 +17,20 @@ _FRACTION = r"(?:\.[0-9]{1,9})?"
 
 def _leap_seconds() -> str:
     """hh:mm:60 with an offset, where that is 23:59:60 in UTC: by half hours of offset."""
-    options = [rf"23:59:60{_FRACTION}(?:[Zz]|[+-]00:00)"]
-    for minutes in range(30, 24 * 60, 30):
-        offset = f"{minutes // 60:02}:{minutes % 60:02}"
-        for sign, shift in (("\\+", minutes), ("-", -minutes)):
-            local = (23 * 60 + 59 + shift) % (24 * 60)
-            options.append(rf"{local // 60:02}:{local % 60:02}:60{_FRACTION}{sign}{offset}")
-    return "|".join(options)
+    by_hour: dict[int, dict[int, list[str]]] = {hour: {} for hour in range(24)}
+    for minutes in range(-24 * 60 + 30, 24 * 60, 30):
+        hour, minute = divmod((23 * 60 + 59 + minutes) % (24 * 60), 60)
+        offset = rf"{'+' if minutes >= 0 else '-'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+        offsets = ["[Zz]", "[+-]00:00"] if minutes == 0 else [offset.replace("+", "\\+")]
+        by_hour[hour].setdefault(minute, []).extend(offsets)
+    return "|".join(
+        rf"{hour:02}:(?:"
+        + "|".join(
+            rf"{minute}:60{_FRACTION}(?:{'|'.join(offsets)})" for minute, offsets in found.items()
+        )
+        + ")"
+        for hour, found in by_hour.items()
+    )
 
 
 _TIME = rf"(?:{_HOUR}:{_SIXTY}:{_SIXTY}{_FRACTION}{_OFFSET}|{_leap_seconds()})"

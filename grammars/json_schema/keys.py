@@ -1,8 +1,9 @@
 """Member names as terminals: from the opening quote to the blanks after the colon."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 
 from ramify.grammars.automata import Table, explore
 from ramify.grammars.charsets import SpellingNode, spelling
@@ -56,14 +57,29 @@ class NameTerminal(Terminal):
         return Shadow(free_names(self._blanks), (COLON, 0, key[2]), label=key[1])
 
 
-class NameTrie(TextTrie):
-    """The declared names of an object, each as its bytes in JSON, quotes and all."""
+_NOT_PLAIN = re.compile("[/\0-\x1f]")
+
+
+class NameTrie:
+    """The declared names of an object; as a trie once an object is written."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__([quote(name) for name in names])
-        self.opened = self.next[0].get(0x22, 0)  # the node after the opening quote
-        # is each name written in one way only? Else bytes do not tell names apart
-        self.is_plain = not any("/" in name or any(char < " " for char in name) for name in names)
+        self._names = names
+
+    @property
+    def is_plain(self) -> bool:
+        """Is each name written in one way only? Else bytes do not tell names apart."""
+        return not any(map(_NOT_PLAIN.search, self._names))
+
+    @cached_property
+    def texts(self) -> TextTrie:
+        """Of each name its bytes in JSON, quotes and all."""
+        return TextTrie([quote(name) for name in self._names])
+
+    @property
+    def opened(self) -> int:
+        """The node after the opening quote."""
+        return self.texts.next[0].get(0x22, 0)
 
 
 class DeclaredNames(NameTerminal):
@@ -86,8 +102,8 @@ class DeclaredNames(NameTerminal):
         if key[0] == COLON:
             return self.after_quote(key)
         out: dict[int, Key] = {}
-        for byte, node, below in self._trie.moves(key[1], key[2]):
-            index = self._trie.text_at.get(node)
+        for byte, node, below in self._trie.texts.moves(key[1], key[2]):
+            index = self._trie.texts.text_at.get(node)
             out[byte] = ("in", node, below) if index is None else (COLON, index, 0)
         return out
 
@@ -95,7 +111,7 @@ class DeclaredNames(NameTerminal):
         """Some, up to the quote that closes one."""
         if key[0] == COLON:
             return None
-        return Selected(self._trie, key[1], key[2], self.past_quote)
+        return Selected(self._trie.texts, key[1], key[2], self.past_quote)
 
 
 class FreeNames(NameTerminal):
@@ -143,7 +159,7 @@ class OtherNames(NameTerminal):
         _, spelled, node = key
         out: dict[int, Key | Elsewhere] = {}
         for byte, target in self._free.transitions(("in", spelled)).items():
-            below = self._trie.next[node].get(byte)
+            below = self._trie.texts.next[node].get(byte)
             if below is None:
                 out[byte] = Elsewhere(self._free, target)
             elif byte != 0x22 or spelled is not ANY_ROOT:
@@ -156,13 +172,13 @@ class OtherNames(NameTerminal):
             return ("in", ANY_ROOT, self._trie.opened) if byte == 0x22 else None
         _, spelled, node = key
         if spelled is ANY_ROOT and byte == 0x22:
-            below = self._trie.next[node].get(byte)
+            below = self._trie.texts.next[node].get(byte)
             return Elsewhere(self._free, (COLON, 0, 0)) if below is None else None
         following = spelled.next.get(byte)
         if following is None:
             return None
         target = following if isinstance(following, SpellingNode) else ANY_ROOT
-        below = self._trie.next[node].get(byte)
+        below = self._trie.texts.next[node].get(byte)
         return Elsewhere(self._free, ("in", target)) if below is None else ("in", target, below)
 
     def label(self, key: Key) -> int | None:
@@ -172,8 +188,8 @@ class OtherNames(NameTerminal):
     def shadow(self, key: Key) -> Shadow | None:
         """A free name, but for the ends that spell a declared name."""
         if key == START:
-            return Shadow(self._free, START, self._trie.next, 0)
-        return Shadow(self._free, ("in", key[1]), self._trie.next, key[2])
+            return Shadow(self._free, START, self._trie.texts.next, 0)
+        return Shadow(self._free, ("in", key[1]), self._trie.texts.next, key[2])
 
 
 class ClassifiedNames(NameTerminal):

@@ -99,6 +99,12 @@ class Number(Terminal):
     @cached_property
     def is_empty(self) -> bool:
         """Is there no number in the set, within the digits?"""
+        low, high, step = self._set.low, self._set.high, self._set.step or Fraction(1)
+        likely = [Fraction(0), step, -step]
+        likely += [] if low is None else [low, low // step * step + step]
+        likely += [] if high is None else [high, -(-high // step) * step - step]
+        if any(_is_short(value) and self._set.contains(value) for value in likely):
+            return False
         return not self.transitions(self.start)
 
     def transitions(self, key: Key) -> dict[int, Key]:
@@ -268,6 +274,12 @@ class Number(Terminal):
                 out[0x30 + digit] = following
         if self._exponent and self.label(key) is not None:
             out.update(dict.fromkeys(b"eE", ("e",)))
+
+
+def _is_short(value: Fraction) -> bool:
+    """Can it be written within the digits?"""
+    digits = value * 10**FRACTION_DIGITS
+    return bool(abs(value) < 10**INT_DIGITS) and digits.denominator == 1
 
 
 class PlainInteger(Terminal):
