@@ -1,6 +1,7 @@
 """A compiled grammar, and a request's place in it."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,16 @@ class TokenGrammar:
         self._root = root
         self._limits = limits
         self._tight: Tight | None = None
+
+    @cached_property
+    def min_tokens(self) -> int | None:
+        """Tokens that certainly suffice for a whole text; None: no such number is known.
+
+        It takes a while, but uses tables of its own: on any thread, once at a time.
+        """
+        tight = Tight(Machine(Lexer(self.vocabulary), self._root, self._limits))
+        count = tight.count(tight.machine.start)
+        return count if count < NEVER else None
 
     def tight(self) -> Tight:
         """For a new matcher: a fresh machine where the tables are past half the limit."""
@@ -76,7 +87,8 @@ class Matcher:
         i // 32. Once finished, only the end-of-sequence tokens.
 
         With `remaining` tokens left, this one included, only those after which the text can still
-        be completed; if `remaining` was at least `min_remaining` once, then it stays so.
+        be completed. If `remaining` is at least `min_remaining` it will be so after each of them;
+        if it is less it is not looked at.
         """
         mask = self.mask(remaining)
         row[: len(mask)] = mask
@@ -90,6 +102,8 @@ class Matcher:
             set_bits(row.view(np.uint32), ends)
             return row
         if remaining is None or self._tight.is_ample(self._state, remaining):
+            return self._machine.mask(self._state)
+        if remaining < self._tight.count(self._state):
             return self._machine.mask(self._state)
         return self._tight.mask(self._state, remaining)
 

@@ -27,7 +27,7 @@ from ramify.grammars.spec import (
 )
 from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.errors import InvalidRequest
-from ramify.lang.protocol import Sampling
+from ramify.lang.protocol import CONSTRAINTS, Sampling
 from ramify.runtime.core import COMPILE_BUCKETS_S, GrammarStats
 from ramify.runtime.guide import refusal
 from ramify.runtime.tokenizer.tokenizer import Tokenizer
@@ -71,9 +71,11 @@ class GrammarCache:
         if spec is None:
             return None
         try:
-            return await asyncio.shield(asyncio.wrap_future(self._future(spec)))
+            grammar = await asyncio.shield(asyncio.wrap_future(self._future(spec)))
         except GrammarError as error:
             raise refusal(error, sampling) from error
+        check_max_tokens(grammar, sampling)
+        return grammar
 
     def stats(self) -> GrammarStats:
         """Gauges of this moment and counters since start."""
@@ -115,6 +117,7 @@ class GrammarCache:
         started = time.perf_counter()
         try:
             grammar = compile_grammar(spec, self._vocabulary)
+            _ = grammar.min_tokens  # found here, off the scheduler's thread
         except GrammarError:
             self._count(time.perf_counter() - started, is_refused=True)
             raise
@@ -126,6 +129,19 @@ class GrammarCache:
             self._seconds += seconds
             self._num_refused += is_refused
             self._buckets[bisect_left(COMPILE_BUCKETS_S, seconds)] += 1
+
+
+def check_max_tokens(grammar: TokenGrammar, sampling: Sampling) -> None:
+    """Refuse a limit in which no answer may fit. 0 is none: nothing is generated then."""
+    needed, limit = grammar.min_tokens, sampling.max_tokens
+    if needed is not None and 0 < limit < needed:
+        name = next(name for name in CONSTRAINTS if getattr(sampling, name) is not None)
+        raise InvalidRequest(
+            f"max_tokens: {limit} is too few for a whole answer of this {name}, which takes "
+            f"{needed}; set it to {needed} or more",
+            code="max_tokens_too_small",
+            param="max_tokens",
+        )
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:

@@ -26,11 +26,14 @@ _MAX_TAIL = 4  # tokens before a forced span that are looked at, to find a whole
 class Guide:
     """What the grammar of one request allows next. One thread at a time."""
 
-    __slots__ = ("_forced", "_forcing", "_matcher", "_output")
+    __slots__ = ("_forced", "_forcing", "_matcher", "_output", "_remaining")
 
-    def __init__(self, grammar: TokenGrammar, forcing: "Forcing | None" = None) -> None:
+    def __init__(
+        self, grammar: TokenGrammar, max_tokens: int, forcing: "Forcing | None" = None
+    ) -> None:
         """May raise `GrammarError`, as every method may: the grammar outgrew its limits."""
         self._matcher = Matcher(grammar)
+        self._remaining = max_tokens  # tokens left, those of `_forced` included
         self._forcing = forcing  # None: every token is the model's choice
         self._output: deque[int] = deque(maxlen=_MAX_TAIL)  # the last tokens
         self._forced: deque[int] = deque()  # tokens that come next
@@ -56,13 +59,13 @@ class Guide:
 
     def fill(self, row: np.ndarray) -> None:
         """Write the allowed tokens into a [>= num_words] int32 row, token i as bit i % 32 of word
-        i // 32."""
+        i // 32. Only those after which the answer can still be completed within `max_tokens`."""
         if self._forced:
             row[:] = 0
             token = self._forced[0]
             row.view(np.uint32)[token >> 5] = np.uint32(1 << (token & 31))
         else:
-            self._matcher.fill(row)
+            self._matcher.fill(row, self._remaining)
 
     def accept(self, token: int) -> bool:
         """Go on by one token. False where it is not allowed; the request cannot go on then."""
@@ -71,6 +74,7 @@ class Guide:
         if not self._matcher.accept(token):
             return False
         self._output.append(token)
+        self._remaining -= 1
         if self._forced:
             self._forced.popleft()
         if not self._forced:
@@ -78,8 +82,19 @@ class Guide:
         return True
 
     def _look_ahead(self) -> None:
-        if self._forcing is not None:
-            self._forced.extend(self._forcing.tokens(self._matcher, tuple(self._output)))
+        if self._forcing is None:
+            return
+        forced = self._forcing.tokens(self._matcher, tuple(self._output))
+        if forced and self._leaves_enough(forced):
+            self._forced.extend(forced)
+
+    def _leaves_enough(self, forced: tuple[int, ...]) -> bool:
+        """Can the answer still be completed? The tokenizer's tokens are not the fewest."""
+        after = self._matcher.clone()
+        for token in forced:
+            after.accept(token)
+        needed = after.min_remaining
+        return needed is None or self._remaining - len(forced) >= needed
 
 
 class Forcing:

@@ -30,7 +30,7 @@ _LOGPROB_NAMES = {"top_logprobs": "top_logprobs_num", "prompt_start": "logprob_s
 
 _CONSTRAINTS = {
     name: f"sampling_params.{name}" for name in ("regex", "json_schema", "ebnf", "structural_tag")
-}
+} | {"max_tokens": "sampling_params.max_new_tokens"}
 
 
 class SamplingParams(SamplingFields, kw_only=True, forbid_unknown_fields=True):

@@ -59,7 +59,7 @@ class Scheduler:
         tree: RadixTree,
         *,
         context_length: int,
-        guide: Callable[[TokenGrammar], Guide] = Guide,
+        guide: Callable[[TokenGrammar, int], Guide] = Guide,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -135,7 +135,9 @@ class Scheduler:
 
     def _guide(self, spec: TokenRequest) -> Guide | None:
         try:
-            return None if spec.grammar is None else self._make_guide(spec.grammar)
+            if spec.grammar is None:
+                return None
+            return self._make_guide(spec.grammar, spec.sampling.max_tokens)
         except GrammarError as error:
             raise refusal(error, spec.sampling) from error
 

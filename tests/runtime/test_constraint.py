@@ -121,3 +121,19 @@ def test_a_grammar_is_compiled_and_refused_like_the_others(cache):
         asyncio.run(cache.grammar_of(Sampling(ebnf='root ::= "a" root')))
     assert error.value.param == "ebnf"
     assert error.value.code in ("invalid_grammar", "unsatisfiable_grammar")
+
+
+def test_a_limit_no_answer_fits_in_is_refused_with_the_minimum(cache):
+    schema = '{"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}'
+    text = '{"a":null}'  # a token a byte
+    with pytest.raises(InvalidRequest, match=f"{len(text)} or more") as error:
+        asyncio.run(cache.grammar_of(Sampling(json_schema=schema, max_tokens=len(text) - 1)))
+    assert error.value.code == "max_tokens_too_small"
+    assert error.value.param == "max_tokens"
+    for enough in (len(text), 0):  # 0 generates nothing at all
+        sampling = Sampling(json_schema=schema, max_tokens=enough)
+        assert asyncio.run(cache.grammar_of(sampling)) is not None
+
+
+def test_an_answer_of_any_length_has_no_minimum(cache):
+    assert asyncio.run(cache.grammar_of(Sampling(regex=".*", max_tokens=1))) is not None

@@ -77,6 +77,7 @@ def read_common(
     if constraint is None:
         return sampling
     request[TRACE].names[constraint.name] = constraint.path
+    request[TRACE].names["max_tokens"] = max_tokens_name
     if not constraint.strict:
         sampling = msgspec.structs.replace(sampling, strict=False)
     return msgspec.structs.replace(sampling, **{constraint.name: constraint.value})
