@@ -175,7 +175,7 @@ class Machine:
         special token may stand for text."""
         out = bytearray()
         while len(out) < MAX_FORCED and not self.is_complete(state):
-            first = self._first_bytes(state)
+            first = self.first_bytes(state)
             if len(first) != 1 or any(self.lexer.special(at) for at, _ in self.places[state]):
                 break
             out += bytes(first)
@@ -187,7 +187,7 @@ class Machine:
         places = self.places[state]
         return bool(places) and places[0] == DONE  # the smallest place
 
-    def _first_bytes(self, state: int) -> tuple[int, ...]:
+    def first_bytes(self, state: int) -> tuple[int, ...]:
         """Bytes that may lead on from a state: all that do, or, where they are many, all 256."""
         found = self._first[state]
         if found is None:

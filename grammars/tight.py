@@ -15,6 +15,7 @@ import numpy as np
 from ramify.grammars.closing import NEVER, Closing
 from ramify.grammars.inside import NOTHING
 from ramify.grammars.machine import DEAD, DONE, Machine, Place
+from ramify.grammars.remainder import Remainder
 from ramify.grammars.vocabulary import Vocabulary
 
 ABSENT = NEVER + 1  # of tokens that are not allowed at all
@@ -141,24 +142,18 @@ class Tight:
 
     def _below(self, nodes: list[int], state: int) -> Iterator[tuple[list[int], int]]:
         """Tokens that go on below some trie nodes, from a state."""
-        vocabulary, step = self._vocabulary, self.machine.step
-        todo = [(nodes, state)]
+        todo = [(Remainder(self._vocabulary, tuple(nodes)), state)]
         while todo:
-            above, at = todo.pop()
-            below: dict[int, list[int]] = {}
-            for node in above:
-                for byte, child in vocabulary.children(node).items():
-                    below.setdefault(byte, []).append(child)
-            for byte, nodes in below.items():
-                target = step(at, byte)
-                if target == DEAD:
+            left, at = todo.pop()
+            for byte in left.common(self.machine.first_bytes(at)):
+                step = left.step(byte)
+                target = DEAD if step is None else self.machine.step(at, byte)
+                if step is None or target == DEAD:
                     continue
-                inner = [node for node in nodes if vocabulary.is_inner(node)]
-                if inner:
-                    todo.append((inner, target))
-                token_ids = [token_id for node in nodes for token_id in vocabulary.tokens_at(node)]
-                if token_ids:
-                    yield token_ids, self.count(target)
+                if step.rest is not None:
+                    todo.append((step.rest, target))
+                if step.token_ids:
+                    yield step.token_ids, self.count(target)
 
     # -- walks
 
