@@ -3,8 +3,8 @@
     ramify bench constrained [--streams 8] [--repeats 5] [--tokens 96]
 
 Both sides answer the same prompts with the same number of tokens, all streams at once, taking
-turns; printed are medians of tokens per second with lowest and highest, and their ratio; and the CPU time of this process per token, which says less of
-what else the machine does.
+turns. Printed are medians of tokens per second with lowest and highest, and their ratio; and the
+CPU time of this process per token, which depends less on what else the machine does.
 
 regex        free text under a regex that never ends by itself: a mask for each token, none forced
 json         an array of objects without an end: keys and punctuation are forced
