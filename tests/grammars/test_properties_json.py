@@ -1,6 +1,7 @@
 """Random JSON Schemas against python-jsonschema. RAMIFY_NIGHTLY=1 draws thousands of them anew."""
 
 import json
+import re
 from random import Random
 
 import jsonschema
@@ -15,6 +16,7 @@ from tests.grammars.vocabularies import byte_vocabulary
 from tests.grammars.walks import walk
 
 SPELLINGS = ({"separators": (",", ":")}, {})
+LONG_NUMBER = re.compile(rb"[0-9][0-9.]{15}")  # jsonschema reads it rounded to a double
 REFUSALS = ("unsupported_keyword", "unsatisfiable_schema", "grammar_too_complex")
 
 
@@ -48,7 +50,7 @@ def test_a_schema_takes_what_is_valid(schema, extra, seed):
         for _ in range(NUM_WALKS // 2):
             text = walk(Matcher(ordered), rng, num_steps=60, audit=0.05)
             event(f"finished: {text is not None}")
-            if text is not None:
+            if text is not None and not LONG_NUMBER.search(text):
                 assert validator.is_valid(json.loads(text)), (order, text)
 
 
