@@ -1,13 +1,16 @@
-"""Attention over a work list: one persistent launch for decode, shared prefixes and prefill.
+"""Attention over a work list: decode, shared prefixes and prefill by one persistent kernel.
 
 out[t, h] = sum_j p[j] v[slot(j)],  p = softmax over j <= position[t] of scale q[t, h] . k[slot(j)]
 
 An item (see `work_list`) is rows x positions; one program handles (item, KV head) with the query
 heads of the group as extra rows, so a shared prefix is read once for all its forks. A row cut over
-several items gets partial results o_i with their log-sum-exp s_i; whoever finishes a row's last
-item adds them up, in order of position whatever the order of arrival:
+several items gets partial results o_i with their log-sum-exp s_i, which are added up in order of
+position whatever the order of arrival:
 
     out = sum_i 2^(s_i - s) o_i,  s = log2 sum_i 2^s_i
+
+Whoever finishes a row's last item does that, at once, where all tiles are small. Where one program
+would have many rows to add up, at the end of all, a second launch does it with a program for each.
 
 T query rows, H query heads, S slots, K KV heads, D head size, N entries of the slot table.
 Options: a sliding window (position j is seen from t if t - j < window) and a soft cap on scores
@@ -168,6 +171,49 @@ def _merge(
 
 
 @triton.jit
+def _merge_finished(
+    out_ptr, parts_ptr, lse_ptr, arrived_ptr, row_parts_ptr, rows_ptr, num_rows, kv_head, is_part,
+    row, stride_ot, stride_oh, K: tl.constexpr, GROUP: tl.constexpr, BLOCK_G: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr, PARTS: tl.constexpr,
+):
+    """Count an item's parts as arrived, and add up the rows whose last part it was."""
+    i = tl.arange(0, ROWS)
+    at_row = arrived_ptr + row * K + kv_head
+    counts = is_part & (i % GROUP == 0)
+    count = tl.load(row_parts_ptr + row * 2 + 1, mask=counts, other=0)
+    tl.debug_barrier()  # all threads' parts are written before any thread counts the arrival
+    arrived = tl.atomic_add(at_row, 1, mask=counts, sem="acq_rel")
+    is_last = (counts & (arrived == count - 1)).to(tl.int32)
+    if tl.max(is_last) > 0:
+        tl.debug_barrier()
+        tl.store(at_row, 0, mask=is_last > 0)
+        for r in range(num_rows):
+            if tl.max(tl.where(i == r * GROUP, is_last, 0)) > 0:
+                row_r = tl.load(rows_ptr + r).to(tl.int64)
+                _merge(
+                    out_ptr, parts_ptr, lse_ptr, row_r, kv_head,
+                    tl.load(row_parts_ptr + row_r * 2), tl.load(row_parts_ptr + row_r * 2 + 1),
+                    stride_ot, stride_oh, K * GROUP, GROUP, BLOCK_G, D, BLOCK_D, PARTS,
+                )
+
+
+@triton.jit
+def _merge_kernel(
+    out_ptr, parts_ptr, lse_ptr, row_parts_ptr, stride_ot, stride_oh, K: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK_G: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
+    PARTS: tl.constexpr,
+):
+    """Add up the parts of one row and KV head."""
+    row = tl.program_id(0).to(tl.int64)
+    count = tl.load(row_parts_ptr + row * 2 + 1)
+    if count > 1:
+        _merge(
+            out_ptr, parts_ptr, lse_ptr, row, tl.program_id(1), tl.load(row_parts_ptr + row * 2),
+            count, stride_ot, stride_oh, K * GROUP, GROUP, BLOCK_G, D, BLOCK_D, PARTS,
+        )
+
+
+@triton.jit
 def _attend(
     unit, q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr,
     item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt, stride_qh,
@@ -175,8 +221,9 @@ def _attend(
     GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr, SMALL: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
     ITEM: tl.constexpr, PRECISION: tl.constexpr, BLOCK_G: tl.constexpr, PARTS: tl.constexpr,
+    MERGE: tl.constexpr,
 ):
-    """One item for one KV head, up to writing its results and, if it is the last, merging them."""
+    """One item for one KV head, up to writing its results; MERGE: the last one adds them up."""
     H: tl.constexpr = K * GROUP
     kv_head = unit % K
     entry = items_ptr + unit // K * ITEM
@@ -235,23 +282,12 @@ def _attend(
         is_part = part >= 0
         tl.store(parts_ptr + at_part[:, None] * D + d[None, :], o, mask=live_d & is_part[:, None])
         tl.store(lse_ptr + at_part, s, mask=is_part)
-        at_row = arrived_ptr + row * K + kv_head
-        counts = is_part & (i % GROUP == 0)
-        count = tl.load(row_parts_ptr + row * 2 + 1, mask=counts, other=0)
-        tl.debug_barrier()  # all threads' parts are written before any thread counts the arrival
-        arrived = tl.atomic_add(at_row, 1, mask=counts, sem="acq_rel")
-        is_last = (counts & (arrived == count - 1)).to(tl.int32)
-        if tl.max(is_last) > 0:
-            tl.debug_barrier()
-            tl.store(at_row, 0, mask=is_last > 0)
-            for r in range(num_rows):
-                if tl.max(tl.where(i == r * GROUP, is_last, 0)) > 0:
-                    row_r = tl.load(rows_ptr + row_start + r).to(tl.int64)
-                    _merge(
-                        out_ptr, parts_ptr, lse_ptr, row_r, kv_head,
-                        tl.load(row_parts_ptr + row_r * 2), tl.load(row_parts_ptr + row_r * 2 + 1),
-                        stride_ot, stride_oh, H, GROUP, BLOCK_G, D, BLOCK_D, PARTS,
-                    )
+        if MERGE:
+            _merge_finished(
+                out_ptr, parts_ptr, lse_ptr, arrived_ptr, row_parts_ptr, rows_ptr + row_start,
+                num_rows, kv_head, is_part, row, stride_ot, stride_oh, K, GROUP, BLOCK_G, D,
+                BLOCK_D, ROWS, PARTS,
+            )
 
 
 @triton.jit
@@ -273,7 +309,7 @@ def _attention_kernel(
                 item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt,
                 stride_qh, stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale,
                 K, GROUP, D, BLOCK_D, SMALL, SMALL_BLOCK, SMALL, WINDOW, SOFT_CAP, ITEM, PRECISION,
-                BLOCK_G, PARTS,
+                BLOCK_G, PARTS, ROWS == 0,
             )
         elif ROWS > 0:
             _attend(
@@ -281,7 +317,7 @@ def _attention_kernel(
                 item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt,
                 stride_qh, stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale,
                 K, GROUP, D, BLOCK_D, ROWS, BLOCK, SMALL, WINDOW, SOFT_CAP, ITEM, PRECISION,
-                BLOCK_G, PARTS,
+                BLOCK_G, PARTS, False,
             )
         unit += tl.num_programs(0)
         num_rows = tl.load(items_ptr + unit // K * ITEM + 1)
@@ -339,8 +375,25 @@ def attention(
         ITEM=ITEM_FIELDS,
         PRECISION="ieee" if q_THD.dtype == torch.float32 else "tf32",
         BLOCK_G=block_g,
-        PARTS=max(2, min(32, 32 * 32 * tiles.num_warps // (block_g * block_d))),
+        PARTS=_parts_at_once(block_g * block_d, tiles.num_warps),
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
     )
+    if tiles.rows:
+        _merge_kernel[(len(out_THD), num_kv_heads)](
+            out_THD, work.parts, work.part_lse, work.row_parts, out_THD.stride(0),
+            out_THD.stride(1),
+            K=num_kv_heads,
+            GROUP=group,
+            BLOCK_G=block_g,
+            D=head_size,
+            BLOCK_D=block_d,
+            PARTS=_parts_at_once(block_g * block_d, 4),
+            num_warps=4,
+        )
+
+
+def _parts_at_once(size: int, num_warps: int) -> int:
+    """Parts of `size` numbers that fit the registers of a program together."""
+    return max(2, min(32, 32 * 32 * num_warps // size))
 # fmt: on

@@ -28,12 +28,16 @@ class LinearTiles(NamedTuple):
 
 
 def choose_linear_tiles(num_rows: int, outputs: int, inputs: int) -> LinearTiles:
-    """Measured on an H200 (bf16): GB/s of weight within a few percent of the best found."""
-    if num_rows == 1 and inputs <= 8192:
-        return LinearTiles(2, min(2048, triton.next_power_of_2(inputs)), 1, 8, 3)
-    split = 4 if outputs <= 4096 else 2 if outputs <= 8192 else 1
+    """The best measured on an H200 in bf16 (benchmarks/gpu/results), within a few percent."""
+    if num_rows == 1 and not (outputs > 65536 and inputs <= 2048):
+        if outputs <= 4096 or outputs > 65536:
+            return LinearTiles(2, 2048, 1, 8, 3)
+        return LinearTiles(2, 1024, 1, 4, 4)
+    split = 1 if outputs > 4096 or inputs <= 1024 else 4 if outputs <= 2048 else 2
     while split > 1 and inputs % (128 * split):
         split //= 2
+    if split == 4:
+        return LinearTiles(32, 128, split, 4, 5)
     return LinearTiles(64, 128, split, 4, 4)
 
 

@@ -17,7 +17,7 @@ from ramify.runtime.kernels.rope_store import rope_store
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.models.llama import LlamaModel
 
-FEW_ROWS = 16  # up to here a product is bound by reading its weight, which our kernel does faster
+FEW_ROWS = 32  # up to here a product is bound by reading its weight, which our kernel does faster
 
 
 class DeviceRows(NamedTuple):

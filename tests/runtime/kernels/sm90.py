@@ -102,10 +102,10 @@ def kernels():
     )
 
     fn = attention._attention_kernel
-    yield "attention, decode, 128", fn, _attention_args(128, 0), 4, 3
-    yield "attention, decode, 64", fn, _attention_args(64, 0), 4, 3
+    yield "attention, decode, 128", fn, _attention_args(128, 0), 4, 5
+    yield "attention, decode, 64", fn, _attention_args(64, 0), 4, 5
     yield "attention, tiles, 128", fn, _attention_args(128, 128), 8, 5
-    yield "attention, tiles of 64, 128", fn, _attention_args(128, 64), 4, 5
+    yield "attention, shared tiles, 128", fn, _attention_args(128, 64), 4, 5
     yield "attention, tiles, 80", fn, _attention_args(80, 128), 8, 5
     yield "attention, tiles, 96, window", fn, _attention_args(96, 128, window=1024), 8, 5
     yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5

@@ -46,6 +46,7 @@ def test_too_many_rows_are_refused():
 
 
 def test_tiles_split_k_where_outputs_are_few():
-    assert choose_linear_tiles(8, 4096, 14336).split_k == 4
+    assert choose_linear_tiles(8, 4096, 14336).split_k == 2
+    assert choose_linear_tiles(8, 1024, 3072).split_k == 4
     assert choose_linear_tiles(8, 28672, 4096).split_k == 1
     assert choose_linear_tiles(8, 576, 576 + 1).split_k == 1
