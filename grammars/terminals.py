@@ -6,6 +6,8 @@ Invariant: from every key that `transitions` names an accepting key can be reach
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ramify.grammars.automata import CharAutomaton, State
 from ramify.grammars.charsets import SpellingNode
 
@@ -48,6 +50,11 @@ class Terminal:
 
     def selected(self, key: Key) -> "Selected | None":
         """The texts that are read from here, where they are some of a trie's."""
+        return None
+
+    def states(self, lexer: "Lexer", key: Key) -> "np.ndarray | None":
+        """[num_nodes] int32: where the vocabulary's trie leads to, where the terminal knows that
+        without a walk; 0 where it does not lead."""
         return None
 
     def shadow(self, key: Key) -> "Shadow | None":

@@ -164,7 +164,12 @@ class Tight:
             if self.closing.inner(lexed) is not None:
                 found = self._walk_out(lexed)
             else:
-                found = self._walk_plain(lexed) or self._walk_levels(lexed)
+                terminal, key = self._lexer.key(lexed)
+                states = terminal.states(self._lexer, key)
+                if states is not None:
+                    found = self._walked(states, is_whole=True)
+                else:
+                    found = self._walk_plain(lexed) or self._walk_levels(lexed)
             self._walks[lexed] = found
             if len(self._walks) > KEPT_WALKS:
                 self._walks.popitem(last=False)
@@ -217,10 +222,9 @@ class Tight:
 
     def _walk_levels(self, start: int) -> Walk:
         """All trie nodes of one depth at once."""
-        levels, trie, labels = _levels(self._vocabulary), self._vocabulary.trie, self._lexer.labels
+        levels, trie = _levels(self._vocabulary), self._vocabulary.trie
         states = np.zeros(trie.num_nodes, np.int32)
         states[0] = start
-        ends: dict[int, list[int]] = {}
         seen = set[int]()
         for nodes in levels.nodes:
             from_states = states[levels.parents[nodes]]
@@ -231,15 +235,20 @@ class Tight:
                 if len(seen) <= MAX_ROWS:
                     chosen = nodes[from_states == at]
                     states[chosen] = self._row(at)[trie.byte[chosen]]
-            for target in np.unique(states[nodes]).tolist():
-                label = labels[target]
-                if label is not None:
-                    chosen = nodes[states[nodes] == target]
-                    inner = chosen[trie.skip[chosen] > chosen + 1]
-                    ends.setdefault(label, []).extend(inner.tolist())
-        targets = states[levels.token_nodes]
+        return self._walked(states, is_whole=len(seen) <= MAX_ROWS)
+
+    def _walked(self, states: np.ndarray, *, is_whole: bool) -> Walk:
+        """From the lexer state at each trie node."""
+        trie, ends = self._vocabulary.trie, dict[int, list[int]]()
+        inner = np.flatnonzero(trie.skip > np.arange(1, trie.num_nodes + 1))[1:]
+        reached = states[inner]
+        for target in np.unique(reached).tolist():
+            label = self._lexer.labels[target]
+            if label is not None:
+                ends.setdefault(label, []).extend(inner[reached == target].tolist())
+        targets = states[_levels(self._vocabulary).token_nodes]
         is_live = targets != NOTHING
-        return _walk(trie.token_ids[is_live], targets[is_live], ends, len(seen) <= MAX_ROWS)
+        return _walk(trie.token_ids[is_live], targets[is_live], ends, is_whole)
 
     def _row(self, lexed: int) -> np.ndarray:
         row = self._rows.get(lexed)

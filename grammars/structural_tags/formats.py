@@ -16,9 +16,9 @@ from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Node
 from ramify.grammars.spec import EbnfSpec, JsonSchemaSpec, PartSpec, RegexSpec
 from ramify.grammars.structural_tags.fields import Fields, fault, read_json, unserved
-from ramify.grammars.structural_tags.free_text import prepare
 from ramify.grammars.structural_tags.marks import Mark, Marks, after
 from ramify.grammars.structural_tags.nodes import Closing, InOrder, Loop, OneOf, Opening, Whole
+from ramify.grammars.structural_tags.text_tables import prepare
 from ramify.grammars.structural_tags.texts import Around, MarkReader, Section, free_text
 from ramify.grammars.terminals import Terminal
 from ramify.grammars.vocabulary import Vocabulary

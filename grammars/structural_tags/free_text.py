@@ -6,16 +6,23 @@ vocabulary's trie by the text, so no state of free text is walked.
 """
 
 from collections.abc import Sequence
-from functools import cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from ramify.grammars.charsets import Alphabet, SpellingNode, spelling
+from ramify.grammars.charsets import SpellingNode
 from ramify.grammars.inside import Inside
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.structural_tags.marks import Shortcut
+from ramify.grammars.structural_tags.scan import Automaton
+from ramify.grammars.structural_tags.text_tables import (
+    BETWEEN,
+    TextTable,
+    any_char,
+    char_states,
+    row_of,
+    text_table,
+)
 from ramify.grammars.terminals import Key, Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
@@ -39,12 +46,6 @@ class Jump(NamedTuple):
     label: int  # of the end that it makes
 
 
-@cache
-def any_char() -> SpellingNode:
-    """The bytes of any one character."""
-    return spelling(Alphabet(()), json=False)
-
-
 class FreeText(Terminal):
     """Text up to a stop. Key: (node of the automaton, node of the spelling of a character).
 
@@ -65,9 +66,10 @@ class FreeText(Terminal):
         self._may_end = may_end
         self._is_last = is_last
         self._root = any_char()
-        self._scan = _Automaton([stop.text for stop in stops])
+        self._scan = Automaton([stop.text for stop in stops])
         self._met = [self._first_of(found) for found in self._scan.found]
-        self._within: list[int] | None = None  # by the one vocabulary that it is used with
+        self._places = self._find_places()
+        self._within: tuple[np.ndarray, np.ndarray] | None = None  # of its one vocabulary
         self.start: Key = (0, self._root)
 
     # -- terminal
@@ -131,8 +133,7 @@ class FreeText(Terminal):
             return None
         vocabulary = lexer.vocabulary
         trie = vocabulary.trie
-        text = _text_table(vocabulary, key[1])
-        row = text.row
+        text = text_table(vocabulary, key[1])
         out: list[int] = []
         nodes: list[int] = []
         labels: list[int | None] = []
@@ -143,7 +144,38 @@ class FreeText(Terminal):
             if label is not None:
                 nodes.append(node)
                 labels.append(label)
-        return lexer.made(row & ~_row_of(vocabulary, np.array(out, np.int64)), (), nodes, labels)
+        return lexer.made(
+            text.row & ~row_of(vocabulary, np.array(out, np.int64)), (), nodes, labels
+        )
+
+    def states(self, lexer: Lexer, key: Key) -> np.ndarray | None:
+        """As `inside`: all text's states but near the beginnings of stops."""
+        if key[0] < 0:
+            return None
+        vocabulary = lexer.vocabulary
+        text = text_table(vocabulary, key[1])
+        numbers, _ = char_states()
+        plain = [0, *(lexer.state(self, (0, place)) for place in numbers)]
+        states: np.ndarray = np.array(plain, np.int32)[text.chars]
+        states[0] = lexer.state(self, key)
+        near, scanned = self._within_tokens(vocabulary)
+        by_node = np.array([self._state_of(lexer, at) for at in range(len(self._met))], np.int32)
+        is_text = text.chars[near] > 0
+        states[near[is_text]] = by_node[scanned[is_text]]
+        for node, at in self._continued(vocabulary, key[0]).items():
+            if text.chars[node]:
+                states[node] = by_node[at]
+        for node, _ in self._stops_below(vocabulary, key[0], text):
+            states[node + 1 : vocabulary.trie.skip[node]] = 0
+        return states
+
+    def _state_of(self, lexer: Lexer, node: int) -> int:
+        """The lexer's state at a node of the automaton."""
+        met = self._met[node]
+        if met is None:
+            return lexer.state(self, (node, self._places[node]))
+        label = self._stops[met].label
+        return 0 if label is None else lexer.state(self, (_MET, label))
 
     # -- what is never met
 
@@ -160,6 +192,14 @@ class FreeText(Terminal):
 
     # -- inner parts
 
+    def _find_places(self) -> list[SpellingNode]:
+        """The place in a character at each node of the automaton."""
+        places = [self._root]
+        for above, byte in self._scan.parents[1:]:
+            following = places[above].next[byte]
+            places.append(following if isinstance(following, SpellingNode) else self._root)
+        return places
+
     def _first_of(self, found: tuple[int, ...]) -> int | None:
         """Of the stops met at once, the longest; but one that may not be read comes last."""
         labelled = [at for at in found if self._stops[at].label is not None]
@@ -170,172 +210,56 @@ class FreeText(Terminal):
         return (_MET, label) if num_read == len(text) else (_REST, stop, num_read)
 
     def _stops_below(
-        self, vocabulary: Vocabulary, node: int, text: "_TextTable"
+        self, vocabulary: Vocabulary, node: int, text: TextTable
     ) -> list[tuple[int, int]]:
         """(trie node, stop) where tokens that are read from a state meet their first stop."""
-        met = set(self._within_tokens(vocabulary))
-        todo = [(prefix, 0) for prefix in self._scan.suffixes(node)]
-        while todo:  # the ways on from what was read, in both tries at once
-            prefix, at = todo.pop()
-            for byte, child in self._scan.children[prefix].items():
-                below = vocabulary.children(at).get(byte)
-                if below is not None:
-                    todo.append((child, below))
-                    if self._met[child] is not None:
-                        met.add(below)
+        near, scanned = self._within_tokens(vocabulary)
+        is_met = np.array([met is not None for met in self._met])[scanned]
+        found = dict(zip(near[is_met].tolist(), scanned[is_met].tolist(), strict=True))
+        found |= self._continued(vocabulary, node)
         out: list[tuple[int, int]] = []
         end = 0
-        for at in sorted(met):
-            if at < end or not text.between[at]:
-                continue
-            end = int(vocabulary.trie.skip[at])
-            out.append((at, self._stop_at(vocabulary, node, at)))
+        for at, read in sorted(found.items()):
+            met = self._met[read]
+            if met is not None and at >= end and text.chars[at] == BETWEEN:
+                end = vocabulary.skips[at]
+                out.append((at, met))
         return out
 
-    def _within_tokens(self, vocabulary: Vocabulary) -> list[int]:
-        """Trie nodes whose bytes end in a stop."""
+    def _within_tokens(self, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+        """Trie nodes whose bytes end in the beginning of a stop, and the automaton's node there."""
         if self._within is None:
-            self._within = [
-                node for stop in self._stops for node in _nodes_ending_in(vocabulary, stop.text)
-            ]
+            nodes, scanned = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+            todo = [(0, np.arange(vocabulary.trie.num_nodes))]
+            for above, ends in todo:  # shorter beginnings first: the longest one counts
+                is_end = np.zeros(vocabulary.trie.num_nodes, bool)
+                is_end[ends] = True
+                for byte, child in self._scan.children[above].items():
+                    found = vocabulary.nodes_by_byte(byte)
+                    found = found[is_end[vocabulary.parents[found]]]
+                    if len(found):
+                        nodes.append(found)
+                        scanned.append(np.full(len(found), child))
+                        todo.append((child, found))
+            self._within = _last_of_each(np.concatenate(nodes), np.concatenate(scanned))
         return self._within
 
-    def _stop_at(self, vocabulary: Vocabulary, node: int, at: int) -> int:
-        """The stop that is met at a trie node."""
-        path = bytearray()
-        while at:
-            path.append(int(vocabulary.trie.byte[at]))
-            at = int(vocabulary.parents[at])
-        for byte in reversed(path):
-            node = self._scan.step(node, byte)
-        met = self._met[node]
-        assert met is not None
-        return met
+    def _continued(self, vocabulary: Vocabulary, node: int) -> dict[int, int]:
+        """Trie nodes that go on with the beginning of a stop that was read before."""
+        found: dict[int, int] = {}
+        for prefix in reversed(self._scan.suffixes(node)):  # the longest one counts
+            todo = [(prefix, 0)]
+            while todo:
+                above, at = todo.pop()
+                for byte, child in self._scan.children[above].items():
+                    below = vocabulary.children(at).get(byte)
+                    if below is not None:
+                        found[below] = child
+                        todo.append((child, below))
+        return found
 
 
-class _Automaton:
-    """Aho and Corasick's: which of some texts end here, whatever came before."""
-
-    def __init__(self, texts: Sequence[bytes]) -> None:
-        self.children: list[dict[int, int]] = [{}]
-        self._parents: list[tuple[int, int]] = [(0, 0)]  # (node, byte)
-        own: dict[int, list[int]] = {}
-        for index, text in enumerate(texts):
-            node = 0
-            for byte in text:
-                child = self.children[node].get(byte)
-                if child is None:
-                    child = self.children[node][byte] = len(self.children)
-                    self.children.append({})
-                    self._parents.append((node, byte))
-                node = child
-            own.setdefault(node, []).append(index)
-        self._fail = [0] * len(self.children)
-        self._next: list[dict[int, int]] = [{} for _ in self.children]
-        self.found: list[tuple[int, ...]] = [()] * len(self.children)  # texts, longest first
-        todo = [0]
-        for node in todo:  # breadth first
-            if node:
-                above, byte = self._parents[node]
-                self._fail[node] = self.step(self._fail[above], byte) if above else 0
-            self.found[node] = (*own.get(node, ()), *(self.found[self._fail[node]] if node else ()))
-            todo += self.children[node].values()
-
-    def step(self, node: int, byte: int) -> int:
-        """The longest beginning of a text that what was read now ends in."""
-        row = self._next[node]
-        target = row.get(byte)
-        if target is None:
-            at = node
-            while at and byte not in self.children[at]:
-                at = self._fail[at]
-            target = row[byte] = self.children[at].get(byte, 0)
-        return target
-
-    def suffixes(self, node: int) -> list[int]:
-        """The beginnings of texts that what was read ends in, but for the empty one."""
-        out: list[int] = []
-        while node:
-            out.append(node)
-            node = self._fail[node]
-        return out
-
-    def text(self, node: int) -> bytes:
-        """What was read, as far as it matters."""
-        out = bytearray()
-        while node:
-            node, byte = self._parents[node]
-            out.append(byte)
-        return bytes(reversed(out))
-
-
-class _TextTable(NamedTuple):
-    """What the vocabulary says of text from one place in a character on."""
-
-    row: np.ndarray  # [num_words] uint32: tokens that are text
-    between: np.ndarray  # [num_nodes] bool: trie nodes that are text, and end between characters
-
-
-def prepare(vocabulary: Vocabulary) -> None:
-    """Make the tables that every free text needs, where the wait is not felt."""
-    numbers, _ = _char_states()
-    for start in numbers:
-        _text_table(vocabulary, start)
-
-
-def _text_table(vocabulary: Vocabulary, start: SpellingNode) -> _TextTable:
-    tables: dict[SpellingNode, _TextTable] = vocabulary.tables.setdefault("text", {})
-    found = tables.get(start)
-    if found is None:
-        found = tables[start] = _make_text_table(vocabulary, start)
-    return found
-
-
-def _make_text_table(vocabulary: Vocabulary, start: SpellingNode) -> _TextTable:
-    """Level by level of the trie: the state of each node from that of its parent."""
-    numbers, following = _char_states()
-    trie = vocabulary.trie
-    states = np.zeros(trie.num_nodes, np.uint8)  # 0 = not text
-    states[0] = numbers[start]
-    order = np.argsort(trie.depth, kind="stable")
-    edges = np.searchsorted(trie.depth[order], np.arange(1, int(trie.depth.max(initial=0)) + 2))
-    for first, end in pairwise(edges.tolist()):
-        level = order[first:end]
-        states[level] = following[states[vocabulary.parents[level]], trie.byte[level]]
-    tokens = trie.token_ids[np.repeat(states > 0, np.diff(trie.first))]
-    return _TextTable(_row_of(vocabulary, tokens), states == numbers[any_char()])
-
-
-def _row_of(vocabulary: Vocabulary, token_ids: np.ndarray) -> np.ndarray:
-    """[num_words] uint32: the bits of some tokens."""
-    bits = np.zeros(32 * vocabulary.num_words, bool)
-    bits[token_ids] = True
-    return np.packbits(bits, bitorder="little").view(np.uint32)
-
-
-@cache
-def _char_states() -> tuple[dict[SpellingNode, int], np.ndarray]:
-    """Numbers from 1 of the places in a character, and [number, byte] -> number, 0 = not text."""
-    root = any_char()
-    numbers = {root: 1}
-    todo = [root]
-    for node in todo:
-        for target, _ in node.groups:
-            if isinstance(target, SpellingNode) and target not in numbers:
-                numbers[target] = len(numbers) + 1
-                todo.append(target)
-    following = np.zeros((len(numbers) + 1, 256), np.uint8)
-    for node, number in numbers.items():
-        for byte, target in node.next.items():
-            following[number, byte] = numbers[target if isinstance(target, SpellingNode) else root]
-    return numbers, following
-
-
-def _nodes_ending_in(vocabulary: Vocabulary, text: bytes) -> list[int]:
-    """Trie nodes whose bytes end in a text."""
-    nodes = above = vocabulary.nodes_by_byte(text[-1])
-    for byte in reversed(text[:-1]):
-        above = vocabulary.parents[above]
-        kept = (above > 0) & (vocabulary.trie.byte[above] == byte)
-        nodes, above = nodes[kept], above[kept]
-    return nodes.tolist()  # type: ignore[no-any-return]
+def _last_of_each(nodes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each node once, with the value that came last."""
+    kept, at = np.unique(nodes[::-1], return_index=True)
+    return kept, values[::-1][at]

@@ -12,6 +12,7 @@ from ramify.grammars.structural_tags.nodes import OneOf, TextNode
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STOPS = 1024  # triggers, ends and excluded texts of one free text
+MAX_STOP_BYTES = 32_768  # of all of them
 MAX_WIDE_EXCLUDES = 63  # fewer than the characters that differ in their last byte alone
 
 
@@ -143,12 +144,13 @@ def free_text(
 
 def _check_stops(stops: list[Stop], at: str) -> None:
     wide = sum(stop.label is None and stop.text[-1] >= 0x80 for stop in stops)
-    if len(stops) > MAX_STOPS or wide > MAX_WIDE_EXCLUDES:
+    num_bytes = sum(len(stop.text) for stop in stops)
+    if len(stops) > MAX_STOPS or num_bytes > MAX_STOP_BYTES or wide > MAX_WIDE_EXCLUDES:
         raise GrammarError(
             "grammar_too_complex",
             f"structural tag {at or '#'}: free text with {len(stops)} triggers, ends and excluded "
-            f"texts, {wide} of them excluded and ending beyond ASCII; at most {MAX_STOPS} and "
-            f"{MAX_WIDE_EXCLUDES} are served",
+            f"texts of {num_bytes} bytes, {wide} of them excluded and ending beyond ASCII; at most "
+            f"{MAX_STOPS}, {MAX_STOP_BYTES} and {MAX_WIDE_EXCLUDES} are served",
             pointer=at,
         )
 
