@@ -2,7 +2,8 @@
 what is then left of those that run past its end.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ class Inside(NamedTuple):
     row: np.ndarray | None  # [num_words] uint32: tokens that stay inside the terminal
     token_ids: Sequence[int]  # or, where they are few, a list of them
     exits: tuple[tuple[int, Remainder], ...]  # (label, what is left) where the terminal may end
+    without: np.ndarray | None = None  # [num] int32: tokens of the row that do not
     to_try: tuple[int, ...] = ()  # tokens that only stepping can tell of
     is_exact: bool = True  # else tokens past an end are not all allowed: step them too
 
@@ -215,15 +217,24 @@ class InsideTables:
 
     def _less(self, base: Inside, banned: list[int]) -> Inside:
         """Without the tokens that pass, or end at, some trie nodes."""
-        skips = self._vocabulary.skips
-        spans = [(node, skips[node]) for node in banned]
         gone = {token_id for node in banned for token_id in self._tokens_below(node)}
-        exits = {
-            label: [at for at in rest.nodes if not any(low <= at < end for low, end in spans)]
-            for label, rest in base.exits
-        }
-        made = self._made([at for at in base.token_ids if at not in gone], exits)
-        return made._replace(row=self._without(base.row, gone))
+        return Inside(
+            base.row,
+            [at for at in base.token_ids if at not in gone],
+            tuple((label, rest) for label, rest in self._not_below(base.exits, banned) if rest),
+            self._without(base, gone),
+        )
+
+    def _not_below(
+        self, exits: tuple[tuple[int, Remainder], ...], banned: list[int]
+    ) -> "Iterator[tuple[int, Remainder | None]]":
+        skips = self._vocabulary.skips
+        for label, rest in exits:
+            nodes = rest.nodes  # sorted: those below a node are a slice
+            for node in banned:
+                low, high = bisect_left(nodes, node), bisect_left(nodes, skips[node])
+                nodes = nodes[:low] + nodes[high:] if low < high else nodes
+            yield label, self._remainder(nodes) if nodes else None
 
     def _captured(self, state: int, shadow: Shadow) -> Inside:
         """As the base; but tokens near a seen text, and those past an end, have to be tried."""
@@ -237,22 +248,20 @@ class InsideTables:
             if len(nodes) == len(text):
                 near.update(self._tokens_below(nodes[-1] if nodes else 0))
         return Inside(
-            self._without(base.row, near),
+            base.row,
             [token_id for token_id in base.token_ids if token_id not in near],
             tuple((terminal.unknown_label(label), rest) for label, rest in base.exits),
+            self._without(base, near),
             to_try=tuple(near),
             is_exact=False,
         )
 
-    def _without(self, row: np.ndarray | None, token_ids: Iterable[int]) -> np.ndarray | None:
-        if row is None or not token_ids:
-            return row
-        out = row.copy()
-        for token_id in token_ids:
-            out[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
-        out.flags.writeable = False
-        self.num_bytes += out.nbytes
-        return out
+    def _without(self, base: Inside, token_ids: "set[int]") -> np.ndarray | None:
+        """Of a row that is shared: what is not of it."""
+        if base.row is None or not token_ids:
+            return base.without
+        gone = np.fromiter(token_ids, np.int32, len(token_ids))
+        return gone if base.without is None else np.concatenate([base.without, gone])
 
     def _tokens_below(self, node: int) -> list[int]:
         vocabulary = self._vocabulary

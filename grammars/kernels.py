@@ -209,10 +209,21 @@ def set_bits_ref(row: np.ndarray, token_ids: np.ndarray) -> None:
     np.bitwise_or.at(row, token_ids >> 5, np.uint32(1) << (token_ids & 31).astype(np.uint32))
 
 
-def _bits_loop(row: Any, token_ids: Any) -> None:  # compiled by numba
+def _set_loop(row: Any, token_ids: Any) -> None:  # compiled by numba
     for index in range(len(token_ids)):
         token_id = token_ids[index]
         row[token_id >> 5] |= np.uint32(1) << np.uint32(token_id & 31)
+
+
+def clear_bits_ref(row: np.ndarray, token_ids: np.ndarray) -> None:
+    """Clear the bits of some tokens in a [num_words] uint32 row."""
+    np.bitwise_and.at(row, token_ids >> 5, ~(np.uint32(1) << (token_ids & 31).astype(np.uint32)))
+
+
+def _clear_loop(row: Any, token_ids: Any) -> None:  # compiled by numba
+    for index in range(len(token_ids)):
+        token_id = token_ids[index]
+        row[token_id >> 5] &= ~(np.uint32(1) << np.uint32(token_id & 31))
 
 
 _TRIE = "uint8[::1],int32[::1],int32[::1],int32[::1],int32[::1],int64,int32[:,::1],uint8[::1]"
@@ -225,7 +236,8 @@ _KERNELS: dict[str, tuple[Callable[..., Any], str]] = {
         _length_loop,
         f"int64({_TRIE},int64,int64,int32[::1],int32[::1],int32[::1])",
     ),
-    "bits": (_bits_loop, "void(uint32[::1],int32[::1])"),
+    "set": (_set_loop, "void(uint32[::1],int32[::1])"),
+    "clear": (_clear_loop, "void(uint32[::1],int32[::1])"),
 }
 
 
@@ -278,4 +290,9 @@ def inside_walk(
 
 def set_bits(row: np.ndarray, token_ids: np.ndarray) -> None:
     """As `set_bits_ref`, by the kernel where numba is there."""
-    (_compiled("bits") or set_bits_ref)(row, token_ids)
+    (_compiled("set") or set_bits_ref)(row, token_ids)
+
+
+def clear_bits(row: np.ndarray, token_ids: np.ndarray) -> None:
+    """As `clear_bits_ref`, by the kernel where numba is there."""
+    (_compiled("clear") or clear_bits_ref)(row, token_ids)

@@ -33,6 +33,7 @@ class Lexer:
         self._special: list[Mapping[int, int] | None] = [{}]
         self.labels: list[int | None] = [None]  # of each state: where it ends its terminal
         self._tables = InsideTables(self)
+        self._groups: dict[tuple[int, ...], np.ndarray] = {}
         self._dense_id: dict[int, int] = {}
         self._dense_state: list[int] = [NOTHING]
         self.dense = DenseStates(
@@ -166,12 +167,17 @@ class Lexer:
 
     def fill_dense(self, dense: int) -> None:
         """Make a row of the dense table."""
-        state = self._dense_state[dense]
+        terminal, key = self.key(self._dense_state[dense])
         filled = np.zeros(256, np.int32)
-        groups: dict[int, list[int]] = {}  # bytes of one key, by its id: most share few objects
-        moves = self.moves(state)
-        for byte, key in moves.items():
-            groups.setdefault(id(key), []).append(byte)
-        for group in groups.values():
-            filled[group] = self.dense_of(self.next(state, group[0]))
+        for group, target in terminal.groups(key):
+            filled[self._group(group)] = self.dense_of(self.state(terminal, target))
         self.dense.next[dense] = filled
+
+    def _group(self, group: Sequence[int]) -> "np.ndarray | Sequence[int]":
+        """As an index; of the groups that live as long as their terminal, made once."""
+        if not isinstance(group, tuple):
+            return group
+        found = self._groups.get(group)
+        if found is None:
+            found = self._groups[group] = np.array(group)
+        return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.inside import NOTHING, Inside
-from ramify.grammars.kernels import set_bits
+from ramify.grammars.kernels import clear_bits, set_bits
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import Limits
 from ramify.grammars.remainder import Remainder
@@ -275,7 +275,9 @@ class Machine:
         inside_of, after = self.lexer.inside, self._after
         for remainder, lexed, frame in items:  # which grow
             inside = inside_of(lexed, remainder)
-            if inside.row is not None:
+            if inside.without is not None:
+                found.less.append(inside)
+            elif inside.row is not None:
                 found.rows.append(inside.row)
             found.token_ids += inside.token_ids
             if not inside.is_exact:
@@ -308,20 +310,28 @@ class Machine:
 class _Found:
     """The tokens of a mask so far."""
 
-    __slots__ = ("_vocabulary", "rows", "token_ids")
+    __slots__ = ("_vocabulary", "less", "rows", "token_ids")
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self.rows: list[np.ndarray] = []  # [num_words] uint32, shared
+        self.less: list[Inside] = []  # those with a row and tokens that are not of it
         self.token_ids: list[int] = []
 
     def row(self) -> np.ndarray:
         """All of them, [num_words] uint32; perhaps shared."""
-        if len(self.rows) == 1 and not self.token_ids:
+        if len(self.rows) == 1 and not self.token_ids and not self.less:
             return self.rows[0]
-        row = self.rows[0].copy() if self.rows else self._vocabulary.new_row().view(np.uint32)
-        for other in self.rows[1:]:
-            row |= other
+        row: np.ndarray | None = None
+        for inside in self.less:
+            assert inside.row is not None and inside.without is not None
+            part = inside.row.copy()
+            clear_bits(part, inside.without)
+            row = part if row is None else row | part
+        for other in self.rows:
+            row = other.copy() if row is None else np.bitwise_or(row, other, out=row)
+        if row is None:
+            row = self._vocabulary.new_row().view(np.uint32)
         if self.token_ids:
             set_bits(row, np.array(self.token_ids, np.int32))
         return row

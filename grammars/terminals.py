@@ -32,6 +32,14 @@ class Terminal:
         """Next key of one byte; None where it does not lead on."""
         return self.transitions(key).get(byte)
 
+    def groups(self, key: Key) -> "Iterable[tuple[Sequence[int], Key | Elsewhere]]":
+        """As `transitions`, by groups of bytes that lead to one key."""
+        by_id: dict[int, list[int]] = {}  # most share few objects
+        moves = self.transitions(key)
+        for byte, target in moves.items():
+            by_id.setdefault(id(target), []).append(byte)
+        return [(group, moves[group[0]]) for group in by_id.values()]
+
     def label(self, key: Key) -> int | None:
         """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
         raise NotImplementedError
@@ -202,6 +210,10 @@ class Text(Terminal):
         """Bytes of the characters that the automaton can read here."""
         return text_transitions(self._automaton, self._root, key)
 
+    def groups(self, key: Key) -> list[tuple[Sequence[int], Key]]:
+        """As `transitions`."""
+        return text_groups(self._automaton, self._root, key)
+
     def move(self, key: Key, byte: int) -> Key | None:
         """One byte of a character."""
         return text_move(self._automaton, self._root, key, byte)
@@ -215,17 +227,27 @@ def text_transitions(
     automaton: CharAutomaton, root: SpellingNode, key: tuple[State, SpellingNode]
 ) -> dict[int, Key]:
     """Next (state, node) by the bytes of the characters that lead on."""
+    out: dict[int, Key] = {}
+    for group, target in text_groups(automaton, root, key):
+        out |= dict.fromkeys(group, target)
+    return out
+
+
+def text_groups(
+    automaton: CharAutomaton, root: SpellingNode, key: tuple[State, SpellingNode]
+) -> list[tuple[Sequence[int], Key]]:
+    """As `text_transitions`, by groups of bytes."""
     state, node = key
     step = automaton.step
     targets = [step(state, cls) for cls in range(automaton.alphabet.num_classes)]
     live = sum(1 << cls for cls, target in enumerate(targets) if target is not None)
-    out: dict[int, Key] = {}
+    out: list[tuple[Sequence[int], Key]] = []
     for following, group in node.groups:
         if isinstance(following, SpellingNode):
             if following.classes & live:
-                out |= dict.fromkeys(group, (state, following))
+                out.append((group, (state, following)))
         elif live >> following & 1:
-            out |= dict.fromkeys(group, (targets[following], root))
+            out.append((group, (targets[following], root)))
     return out
 
 

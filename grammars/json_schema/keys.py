@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
+from itertools import islice
 
 from ramify.grammars.automata import Table, explore
 from ramify.grammars.charsets import SpellingNode, spelling
@@ -287,13 +288,14 @@ class Captured(Terminal):
         ways = [key]
         while ways and found + len(ways) <= num_seen:
             found += sum(self._is_text(way) for way in ways)
-            ways = [
-                target
-                for way in ways
-                if not (self._is_name and self._is_text(way))
-                for target in self._moves(way).values()
-            ]
+            ways = list(islice(self._ways_on(ways), num_seen + 1 - found))
         return found + len(ways) > num_seen
+
+    def _ways_on(self, ways: list[Key]) -> Iterator[Key]:
+        for way in ways:
+            if not (self._is_name and self._is_text(way)):
+                for byte, target in way[0].transitions(way[1]).items():
+                    yield self._moved(way, byte, target)
 
     def _is_text(self, key: Key) -> bool:
         inner, inner_key, _ = key

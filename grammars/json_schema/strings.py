@@ -1,7 +1,7 @@
 """JSON strings: patterns, formats, lengths and excluded words as terminals in quotes."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ramify.grammars import regex_syntax
@@ -19,7 +19,14 @@ from ramify.grammars.json_schema.formats import FORMATS, MAX_LENGTH
 from ramify.grammars.limits import Budget, Remembered
 from ramify.grammars.products import Product
 from ramify.grammars.regex import regex_automaton
-from ramify.grammars.terminals import Key, Shadow, Terminal, text_move, text_transitions
+from ramify.grammars.terminals import (
+    Key,
+    Shadow,
+    Terminal,
+    text_groups,
+    text_move,
+    text_transitions,
+)
 
 OPEN, CLOSED = "open", "closed"
 MAX_REMEMBERED_STEPS = 4_000_000  # of all automata that one cache keeps
@@ -52,6 +59,15 @@ class Quoted(Terminal):
         out = text_transitions(self.automaton, self.root, key)
         if key[1] is self.root and self.automaton.accepts(key[0]):
             out[0x22] = CLOSED
+        return out
+
+    def groups(self, key: Key) -> list[tuple[Sequence[int], Key]]:
+        """As `transitions`."""
+        if not isinstance(key, tuple):
+            return [((0x22,), (self.automaton.start, self.root))] if key == OPEN else []
+        out = text_groups(self.automaton, self.root, key)
+        if key[1] is self.root and self.automaton.accepts(key[0]):
+            out.append(((0x22,), CLOSED))
         return out
 
     def move(self, key: Key, byte: int) -> Key | None:

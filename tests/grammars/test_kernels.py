@@ -64,6 +64,10 @@ def test_bits_are_set_as_by_the_reference():
     kernels.set_bits_ref(rows[1], ids)
     assert_same(*rows)
     assert rows[0].tolist() == [0x80000001, 1, 0x80000000]
+    kernels.clear_bits(rows[0], ids[1:3])
+    kernels.clear_bits_ref(rows[1], ids[1:3])
+    assert_same(*rows)
+    assert rows[0].tolist() == [1, 0, 0x80000000]
 
 
 def test_any_text_spells_all_characters_and_nothing_else():
