@@ -4,10 +4,14 @@ import json
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ramify.grammars import GrammarError, Matcher, StructuralTagSpec, Vocabulary, compile_grammar
 from tests.grammars import structural_tag_reader as reader
 from tests.grammars.test_docs import code, rows
+from tests.grammars.test_properties import draws
+from tests.grammars.test_tight import check as check_tight
 from tests.grammars.vocabularies import allowed, brute_force, byte_vocabulary
 from tests.grammars.walks import walk
 
@@ -320,3 +324,13 @@ def test_the_page_lists_every_format():
         compiled({"type": "none"})
     served = caught.value.message.partition("these are: ")[2].split(", ")
     assert sorted(code(kind)[0] for kind, *_ in rows("format")) == served
+
+
+@draws(2_000, 100)
+@given(seed=st.integers(0, 2**32))
+def test_what_a_trigger_begins_is_finished_in_time(seed):
+    try:
+        grammar = compiled(random_format(random.Random(seed), 2))
+    except GrammarError:
+        return
+    check_tight(grammar, seed)
