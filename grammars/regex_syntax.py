@@ -1,7 +1,7 @@
 """Regular expressions read into a tree: Python's `re` syntax, and ECMA-262's for JSON Schema.
 
-What no finite automaton can do (backreferences, conditions) or what would change what a text may
-match (possessive repeats, atomic groups) is refused with its offset. Lookahead is kept: the
+What no finite automaton can do (backreferences, conditions) is refused with its offset, as are
+possessive repeats and atomic groups of more than one character. Lookahead is kept: the
 automaton runs it beside the rest. Lookbehind is kept where it looks at one character.
 """
 
@@ -201,8 +201,13 @@ class _Parser:
         low, high = bounds
         if high is not None and high < low:
             self.fail(f"repeat {{{low},{high}}}: the least is above the most", where)
-        if not self.take("?") and self.python and self.peek() == "+":
-            self.refuse("possessive repeats are not supported; drop the '+'", self.at)
+        whole: Tree = Repeat(body, low, high)
+        if not self.take("?") and self.python and self.take("+"):
+            charset = single_char(body)
+            if charset is None:
+                why = "a possessive repeat is supported for one character or set; drop the '+'"
+                self.refuse(why, self.at - 1)
+            whole = _possessive(charset, low, high)
         mark = self.at
         if self.flags.verbose:
             self.skip_blank()
@@ -210,7 +215,7 @@ class _Parser:
         if self.bounds() is not None:
             self.fail(f"multiple repeat {self.text[second]!r}", second)
         self.at = mark
-        return Repeat(body, low, high)
+        return whole
 
     def bounds(self) -> tuple[int, int | None] | None:
         """A repeat read off the text; None (nothing read) where there is none."""
@@ -332,9 +337,25 @@ class _Parser:
             return None
         if self.python and self.peek() == "(":
             self.refuse("conditional groups are not supported; write both cases with '|'", start)
-        if self.python and self.peek() == ">":
-            self.refuse("atomic groups are not supported; write (?:...)", start)
+        if self.python and self.take(">"):
+            return self.atomic(start)
         return self.flag_group(start)
+
+    def atomic(self, start: int) -> Tree:
+        """A group that gives nothing back: one that repeats a character, or has no choice."""
+        inner = self.at
+        body = self.choice()
+        last = self.text[max(inner, self.at - 2) : self.at]
+        if isinstance(body, Char) or (
+            isinstance(body, Sequence) and all(isinstance(part, Char) for part in body.parts)
+        ):
+            return body
+        charset = single_char(body.body) if isinstance(body, Repeat) else None
+        if charset is None or last[-1] not in "*+?}" or last in ("*?", "+?", "??", "}?"):
+            why = "an atomic group is supported around one repeated character; write (?:...)"
+            self.refuse(why, start)
+        assert isinstance(body, Repeat)
+        return _possessive(charset, body.low, body.high)
 
     def name(self, end: str) -> None:
         stop = self.text.find(end, self.at)
@@ -592,6 +613,17 @@ def next_chars(tree: Tree) -> tuple[CharSet, bool] | None:
         if len(known) == len(options):
             return charsets.union(*(chars for chars, _ in known)), any(end for _, end in known)
     return None
+
+
+def _possessive(charset: CharSet, low: int, high: int | None) -> Tree:
+    """As many characters of the set as there are, up to `high`."""
+    body, stop = Char(charset), Look(Char(charset), True)
+    if high is None:
+        return Sequence((Repeat(body, low, None), stop))
+    all_of_them = Repeat(body, high, high)
+    if high == low:
+        return all_of_them
+    return Choice((all_of_them, Sequence((Repeat(body, low, high - 1), stop))))
 
 
 def _looks_far(tree: Tree) -> bool:

@@ -43,6 +43,8 @@ FULL_MATCHES = [
     ("[ab]+(?<=b)c", ["abc"], ["bac"]),
     ("[ab]+(?<!b)c", ["bac"], ["abc"]),
     ("(a+)+b", ["aaab"], ["aaa"]),
+    ("a*+b|[ab]{1,2}+a", ["aab", "b", "aba"], ["aba" * 2, "aa", "ba"]),
+    (r"(?>\d+)a|(?>xy)z|x{2}+x", ["12a", "xyz", "xxx"], ["12", "xx"]),
     ("[ab]*a[ab]{10}", ["abbbbbbbbbb"], ["bbbbbbbbbbb"]),
     (r"\101\0[\b]\N{BULLET}\u00e9", ["A\0\b\u2022é"], ["A"]),
 ]
@@ -125,8 +127,8 @@ def test_random_patterns_agree_with_re(seed):
         (r"(a)\1", "unsupported_regex", 3),
         (r"(?P<x>a)(?P=x)", "unsupported_regex", 8),
         ("(a)?(?(1)b|c)", "unsupported_regex", 4),
-        ("a*+a", "unsupported_regex", 2),
-        ("a(?>b)", "unsupported_regex", 1),
+        ("(ab)*+a", "unsupported_regex", 5),
+        ("a(?>b|bc)", "unsupported_regex", 1),
         ("a(?<=bc)", "unsupported_regex", 1),
     ],
 )
