@@ -5,10 +5,11 @@ from ramify.grammars.automata import CharAutomaton
 from ramify.grammars.charsets import spelling
 from ramify.grammars.ebnf import gbnf, lark_syntax, rules
 from ramify.grammars.errors import GrammarError, Relaxed
+from ramify.grammars.json_schema.context import ValueNode
 from ramify.grammars.json_schema.document import Document
 from ramify.grammars.json_schema.formula import Options
 from ramify.grammars.json_schema.relaxing import relaxed_root
-from ramify.grammars.json_schema.values import Builder, ValueNode
+from ramify.grammars.json_schema.values import Builder
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import DEFAULT_LIMITS, Budget, Limits
 from ramify.grammars.machine import Machine, Node, Place

@@ -90,9 +90,10 @@ class DeclaredNames(NameTerminal):
     inside a name are the same whichever others are selected.
     """
 
-    def __init__(self, trie: NameTrie, blanks: Blanks) -> None:
+    def __init__(self, trie: NameTrie, required: int, blanks: Blanks) -> None:
         super().__init__(blanks)
         self._trie = trie
+        self._required = required  # bit set
 
     def selecting(self, selected: int) -> Key:
         """The key before any of the selected names."""
@@ -107,6 +108,14 @@ class DeclaredNames(NameTerminal):
             index = self._trie.texts.text_at.get(node)
             out[byte] = ("in", node, below) if index is None else (COLON, index, 0)
         return out
+
+    def soonest(self, key: Key) -> Key:
+        """The first name that is required, or else the first."""
+        if key[0] == COLON:
+            return key
+        _, node, selected = key
+        wanted = selected & self._required or selected
+        return ("in", node, wanted & -wanted)
 
     def selected(self, key: Key) -> Selected | None:
         """Some, up to the quote that closes one."""

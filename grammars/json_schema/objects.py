@@ -2,8 +2,9 @@
 
 from typing import Literal, NamedTuple
 
-from ramify.grammars.json_schema.keys import Captured, DeclaredNames, NameTrie
+from ramify.grammars.json_schema.keys import Captured, ClassifiedNames, DeclaredNames, NameTrie
 from ramify.grammars.json_schema.layout import Layout
+from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Machine, Node, Place
 from ramify.grammars.terminals import Terminal
 
@@ -13,17 +14,33 @@ Order = Literal["schema", "any"]
 class MemberPlace(NamedTuple):
     """How far an object has got."""
 
-    at: str  # "{" opened, "," after a comma, "name", "other", "value" after a member, "}" closed
+    # "{" opened, "," after a comma, "name", "other" name or "urgent" (another that is wanted),
+    # "value" after a member, "}" closed
+    at: str
     seen: int  # order "schema": index of the next name; "any": bit set of the names that were
     num: int  # members so far, as far as it still matters
     others: frozenset[str] = frozenset()  # other names so far, where they have to be told apart
-    met: bool = False  # was there a member as wanted?
+    met: int = 0  # bit set of what is wanted, and was there
 
 
 class Wanted(NamedTuple):
-    """One member, not of the declared names, has to satisfy a value as well."""
+    """Members, not of the declared names, that have to satisfy more than the others do."""
 
-    values: dict[int, Node]  # by label of its name: the other's value and what is wanted of it
+    # what a member may be, by the label of its name and the bit set of what it is wanted for
+    values: dict[tuple[int, int], Node]
+    num: int  # things that are wanted
+
+    def fewest(self) -> list[int | None]:
+        """By bit set of what is not met yet: the members that it takes. None: it cannot be."""
+        out: list[int | None] = [0] * (1 << self.num)
+        for unmet in range(1, len(out)):
+            ways = [
+                1 + after
+                for _, bits in self.values
+                if bits & unmet and (after := out[unmet & ~bits]) is not None
+            ]
+            out[unmet] = min(ways, default=None)
+        return out
 
 
 class ObjectNode:
@@ -51,17 +68,29 @@ class ObjectNode:
         self.wanted: Wanted | None = None
         self.usable = 0  # bit set of the names that may be written
         self.trie = NameTrie(names)
-        self._declared = DeclaredNames(self.trie, layout.after_colon)
-        self._captured: dict[frozenset[str], Captured] = {}
+        self._declared = DeclaredNames(self.trie, self.required, layout.after_colon)
+        self._captured: dict[tuple[Terminal, frozenset[str]], Captured] = {}
+        self._fewest: list[int | None] = [0]
+        self._urgent: list[Terminal] = []  # by what is not met: names that bring the end nearer
         self._tracks = False
 
-    def finish(self, usable: int) -> bool:
+    def least(self) -> int | None:
+        """The fewest members; None if no object can be."""
+        num_wanted = 0 if self.wanted is None else self.wanted.fewest()[-1]
+        if num_wanted is None:
+            return None
+        least = self.required.bit_count() + num_wanted
+        return None if self.high is not None and least > self.high else max(least, self.low)
+
+    def finish(self, usable: int, budget: Budget) -> bool:
         """Fix the names whose values can be written; False if no object can be."""
         self.usable = usable
         num_required = self.required.bit_count()
-        if self.required & ~usable or (self.high is not None and num_required > self.high):
+        if self.required & ~usable or self.least() is None:
             return False
-        if self.high is not None and self.high <= num_required and self.wanted is None:
+        if self.wanted is not None:
+            self._plan(self.wanted, budget)
+        elif self.high is not None and self.high <= num_required:
             self.usable = self.required
             self.other_names = None
         if self.low <= num_required:
@@ -70,10 +99,23 @@ class ObjectNode:
             return False
         if self.high is not None and self.low > self.high:
             return False
-        if self.wanted is not None and self.high is not None and num_required >= self.high:
-            return False
         self._tracks = self.other_names is not None and (self.low > 0 or self.wanted is not None)
         return True
+
+    def _plan(self, wanted: Wanted, budget: Budget) -> None:
+        self._fewest = fewest = wanted.fewest()
+        assert self.other_names is not None
+        for unmet, num in enumerate(fewest):
+            useful = frozenset(
+                label
+                for label, bits in wanted.values
+                if num and bits & unmet == bits and fewest[unmet & ~bits] == num - 1
+            )
+            names: Terminal | None = self.other_names
+            if isinstance(names, ClassifiedNames) and useful:
+                names = names.restricted(useful, budget)
+            assert names is not None
+            self._urgent.append(names)
 
     # -- grammar node
 
@@ -121,7 +163,7 @@ class ObjectNode:
             self._needed_name(machine, position, parent, out)
         elif at == "value":
             self._comma(machine, position, parent, out)
-        elif at == "other":
+        elif at in ("other", "urgent"):
             self._other_value(machine, position, parent, label, out, soonest=True)
         else:
             self.resume(machine, position, parent, label, out)
@@ -150,22 +192,25 @@ class ObjectNode:
         return (
             not self._unseen(position) & self.required
             and position.num >= self.low
-            and (self.wanted is None or position.met)
+            and not self._unmet(position)
         )
 
-    def _room(self, position: MemberPlace) -> bool:
-        """May a member come that is not required?"""
+    def _unmet(self, position: MemberPlace) -> int:
+        return len(self._fewest) - 1 & ~position.met
+
+    def _fits(self, position: MemberPlace, met: int) -> bool:
+        """May a member come that is not required, and meets these things?"""
         if self.high is None:
             return True
         left = (self._unseen(position) & self.required).bit_count()
-        left += self.wanted is not None and not position.met
-        return position.num + 1 + left <= self.high
+        wanted = self._fewest[self._unmet(position) & ~met]
+        return wanted is not None and position.num + 1 + left + wanted <= self.high
 
     def _selected(self, position: MemberPlace) -> int:
         """Bit set of the declared names that may come next."""
         unseen = self._unseen(position)
         needed = unseen & self.required
-        allowed = unseen if self._room(position) else needed
+        allowed = unseen if self._fits(position, 0) else needed
         if self.order == "any":
             return allowed
         if needed:  # none may be skipped
@@ -187,28 +232,29 @@ class ObjectNode:
             return False
         if self.order == "schema" and self._unseen(position) & self.required:
             return False
-        return self._room(position) or (self.wanted is not None and not position.met)
+        return self._fits(position, 0) or self._unmet(position) > 0
 
     def _names(self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]) -> None:
         selected = self._selected(position)
         if selected:
             self._declared_name(machine, position, selected, parent, out)
         if self._may_take_other(position):
-            self._other_name(machine, position, parent, out)
+            at = "other" if self._fits(position, 0) else "urgent"
+            self._other_name(machine, position._replace(at=at), parent, out)
 
     def _needed_name(
         self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
     ) -> None:
         """One name that is required, wanted or at least counted."""
         selected = self._selected(position)
-        if self.wanted is None or position.met or selected & self.required:
-            selected = selected & self.required or selected
-        elif self._may_take_other(position):
+        is_urgent = self._unmet(position) > 0
+        if is_urgent and not selected & self.required and self._may_take_other(position):
             selected = 0
-        if selected:
-            self._declared_name(machine, position, selected & -selected, parent, out)
+        if selected:  # the terminal knows which of them is needed
+            self._declared_name(machine, position, selected, parent, out)
         else:
-            self._other_name(machine, position, parent, out)
+            at = "urgent" if is_urgent else "other"
+            self._other_name(machine, position._replace(at=at), parent, out)
 
     def _declared_name(
         self, machine: Machine, position: MemberPlace, selected: int, parent: int, out: set[Place]
@@ -220,17 +266,20 @@ class ObjectNode:
         self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
     ) -> None:
         seen = len(self.names) if self.order == "schema" else position.seen
-        frame = machine.frame(self, position._replace(at="other", seen=seen), parent)
+        frame = machine.frame(self, position._replace(seen=seen), parent)
         machine.begin(self._other_terminal(position), frame, out)
 
     def _other_terminal(self, position: MemberPlace) -> Terminal:
-        assert self.other_names is not None
-        if not self._tracks:
-            return self.other_names
-        found = self._captured.get(position.others)
+        names = self.other_names
+        if position.at == "urgent":
+            names = self._urgent[self._unmet(position)]
+        assert names is not None
+        return self._capture(names, position.others) if self._tracks else names
+
+    def _capture(self, names: Terminal, others: frozenset[str]) -> Captured:
+        found = self._captured.get((names, others))
         if found is None:
-            found = Captured(self.other_names, position.others, is_name=True)
-            self._captured[position.others] = found
+            found = self._captured[names, others] = Captured(names, others, is_name=True)
         return found
 
     def _other_value(
@@ -245,10 +294,16 @@ class ObjectNode:
     ) -> None:
         after = position._replace(at="value", num=self._counted(position.num))
         if self._tracks:
-            name, label = self._captured[position.others].texts[label]
+            names = self._other_terminal(position)
+            assert isinstance(names, Captured)
+            name, label = names.texts[label]
             after = after._replace(others=position.others | ({name} if name is not None else set()))
-        wanted = None if self.wanted is None or position.met else self.wanted.values.get(label)
-        if self._room(position) and not (wanted and soonest):
+        unmet = self._unmet(position)
+        used = False
+        for (wanted_label, bits), value in self.wanted.values.items() if self.wanted else ():
+            if wanted_label == label and bits & unmet == bits and self._fits(position, bits):
+                met = after._replace(met=position.met | bits)
+                value.enter(machine, machine.frame(self, met, parent), out)
+                used = True
+        if self._fits(position, 0) and not (used and soonest):
             self.other_values[label].enter(machine, machine.frame(self, after, parent), out)
-        if wanted is not None:
-            wanted.enter(machine, machine.frame(self, after._replace(met=True), parent), out)

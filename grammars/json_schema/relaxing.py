@@ -8,8 +8,8 @@ only one branch may hold). What is evaluated shrinks with it, so `unevaluated*` 
 from collections.abc import Callable, Iterable, Iterator
 
 from ramify.grammars.errors import GrammarError, Relaxed
+from ramify.grammars.json_schema.context import ValueNode
 from ramify.grammars.json_schema.document import Document, Schema, children
-from ramify.grammars.json_schema.values import ValueNode
 from ramify.grammars.limits import Limits
 
 MAX_RELAXED = 256  # keywords of one schema

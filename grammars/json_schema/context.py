@@ -1,0 +1,116 @@
+"""What the makers of a schema's nodes share: the nodes so far, formulas, budget and layout."""
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.json_schema.arrays import ArrayNode
+from ramify.grammars.json_schema.cases import Conjunction, cases
+from ramify.grammars.json_schema.document import Document
+from ramify.grammars.json_schema.facts import FALSE, Literal, Value
+from ramify.grammars.json_schema.formula import Formulas, Options
+from ramify.grammars.json_schema.json_values import TYPES
+from ramify.grammars.json_schema.keys import FREE_NAMES
+from ramify.grammars.json_schema.layout import LAYOUTS, Whitespace
+from ramify.grammars.json_schema.objects import ObjectNode, Order
+from ramify.grammars.limits import Budget
+from ramify.grammars.machine import Machine, Node, Place
+from ramify.grammars.terminals import Terminal
+
+
+class ValueNode:
+    """A place's values: any of the alternatives."""
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+        self.terminals: list[Terminal] = []
+        self.nodes: list[Node] = []  # objects and arrays
+        self.is_writable = False
+
+    def enter(self, machine: Machine, parent: int, out: set[Place]) -> None:
+        """At the start of each alternative."""
+        for terminal in self.terminals:
+            machine.begin(terminal, parent, out)
+        for node in self.nodes:
+            node.enter(machine, parent, out)
+
+    def resume(
+        self, machine: Machine, position: object, parent: int, label: int, out: set[Place]
+    ) -> None:
+        """Alternatives go on with the parent themselves."""
+        raise AssertionError("a value has no parts of its own")
+
+    close = resume
+
+
+class Context:
+    """Of one document."""
+
+    def __init__(
+        self,
+        document: Document,
+        options: Options,
+        order: Order,
+        whitespace: Whitespace,
+        budget: Budget,
+    ) -> None:
+        self.document = document
+        self.formulas = Formulas(options)
+        self.order: Order = order
+        self.layout = LAYOUTS[whitespace]
+        self.free_names = FREE_NAMES[whitespace]
+        self.budget = budget
+        self.nodes: dict[Value, ValueNode] = {}
+        self.todo: list[ValueNode] = []  # nodes with no alternatives yet
+        # objects and arrays, until it is known which values can be written, and whose they are
+        self.pending: list[tuple[ValueNode, ObjectNode | ArrayNode]] = []
+
+    def node(self, value: Value) -> ValueNode:
+        """The one node of a Value."""
+        found = self.nodes.get(value)
+        if found is None:
+            found = self.nodes[value] = ValueNode(value)
+            self.todo.append(found)
+        return found
+
+    def cases(self, value: Value, kind: str) -> list[Conjunction]:
+        """The ways for a value of this type to be as asked."""
+        formula = self.formulas.of_value(value, kind)
+        if formula == FALSE:
+            return []
+        return cases(formula, self.formulas.outlines, self.budget, pointer_of(value))
+
+    def kinds(self, value: Value) -> Iterator[tuple[str, list[Conjunction]]]:
+        """The types that a value may have, each with its cases."""
+        for kind in _possible_types(value):
+            found = self.cases(value, kind)
+            if found:
+                yield kind, found
+
+
+def _possible_types(value: Value) -> tuple[str, ...]:
+    """Types that the value's own `type` keywords leave; most places name one."""
+    kinds: tuple[str, ...] = TYPES
+    for item in value:
+        if isinstance(item, Literal) and item.holds and isinstance(item.schema.value, dict):
+            if "$ref" in item.schema.value:  # beside which draft 7 ignores the rest
+                continue
+            named = item.schema.value.get("type")
+            if isinstance(named, str) and named in TYPES:
+                kinds = tuple(kind for kind in kinds if kind == named)
+            elif named == "integer":
+                kinds = tuple(kind for kind in kinds if kind == "number")
+    return kinds
+
+
+def pointer_of(value: Value) -> str:
+    """Where the Value comes from: of several schemas the first by name."""
+    found = sorted(item.schema.pointer for item in value if isinstance(item, Literal))
+    return found[0] if found else ""
+
+
+def too_complex(pointer: str, what: str) -> NoReturn:
+    """Raise `grammar_too_complex` for a schema."""
+    raise GrammarError(
+        "grammar_too_complex", f"JSON Schema {pointer or '#'}: {what}", pointer=pointer
+    )

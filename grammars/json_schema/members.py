@@ -1,0 +1,321 @@
+"""Objects of a case: which names their members have, and what each member has to be."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import product
+from typing import Any, NamedTuple
+
+from ramify.grammars.automata import CharAutomaton, Table, Words, explore, few_texts, side_by_side
+from ramify.grammars.json_schema import facts, strings
+from ramify.grammars.json_schema.cases import Conjunction
+from ramify.grammars.json_schema.context import Context, ValueNode, too_complex
+from ramify.grammars.json_schema.facts import NOTHING, Value
+from ramify.grammars.json_schema.keys import ClassifiedNames, OtherNames
+from ramify.grammars.json_schema.objects import ObjectNode, Wanted
+from ramify.grammars.json_schema.scalars import Scalars
+from ramify.grammars.machine import Node
+from ramify.grammars.products import Product
+
+MAX_LISTED_NAMES = 64  # a finite set of other names up to this size is written out
+MAX_WANTED = 4  # members of names that are not known, each wanted for something
+Held = frozenset["str | Value"]  # conditions on a name, those that it meets
+
+
+class Listed(NamedTuple):
+    """Names to declare, as they are few."""
+
+    names: list[str]
+    are_all: bool  # are there no others?
+
+
+class Members:
+    """Makes the objects of cases."""
+
+    def __init__(self, context: Context, scalars: Scalars) -> None:
+        self._context = context
+        self._scalars = scalars
+
+    def add(self, owner: ValueNode, conjunction: Conjunction, pointer: str) -> None:
+        """Add the objects of a case to a value's alternatives."""
+        wanted = [fact for fact in conjunction if isinstance(fact, facts.SomeMember)]
+        if len(wanted) > MAX_WANTED:
+            too_complex(pointer, f"more than {MAX_WANTED} members of unknown names are asked for")
+        rest = tuple(fact for fact in conjunction if not isinstance(fact, facts.SomeMember))
+        _Case(self._context, self._scalars, owner, pointer).add(
+            rest, wanted, self._declared(conjunction)
+        )
+
+    def _declared(self, conjunction: Conjunction) -> list[str]:
+        names: dict[str, None] = {}
+        required: dict[str, None] = {}
+        for fact in conjunction:
+            if isinstance(fact, facts.Member):
+                names[fact.name] = None
+            elif isinstance(fact, facts.Required):
+                required[fact.name] = None
+            elif isinstance(fact, (facts.Members, facts.SomeMember)):
+                required |= dict.fromkeys(sorted(fact.keys.outside_names))
+        return list(names | required)
+
+
+class _Case:
+    """One case of one value."""
+
+    def __init__(self, context: Context, scalars: Scalars, owner: ValueNode, pointer: str) -> None:
+        self._context = context
+        self._scalars = scalars
+        self._owner = owner
+        self._pointer = pointer
+
+    def add(
+        self,
+        conjunction: Conjunction,
+        wanted: list[facts.SomeMember],
+        names: list[str],
+        *,
+        new_names: list[str] | None = None,
+        must_be_new: bool = False,
+    ) -> None:
+        """Add objects with these names declared. A member that is wanted is one of the new names
+        (all of them are new at first), or else, unless it must be, one of a name not declared."""
+        candidates = names if new_names is None else new_names
+        options: list[list[str | None]] = [
+            [name for name in candidates if self._has(each.keys, name)] for each in wanted
+        ]
+        num = 1
+        for option in options:
+            if not must_be_new:
+                option.append(None)
+            num *= len(option)
+        if num > self._context.budget.limits.cases:
+            too_complex(self._pointer, f"more than {num} ways for the members that are asked for")
+        for chosen in product(*options):
+            asked = [
+                fact
+                for name, each in zip(chosen, wanted, strict=True)
+                if name is not None
+                for fact in (facts.Required(name), facts.Member(name, each.value))
+            ]
+            left = [each for name, each in zip(chosen, wanted, strict=True) if name is None]
+            self._add(dict.fromkeys(names), (*conjunction, *asked), left)
+
+    def _add(
+        self, names: dict[str, None], conjunction: Conjunction, wanted: list[facts.SomeMember]
+    ) -> None:
+        low, high = 0, None  # type: tuple[int, int | None]
+        asked: dict[str, Value] = dict.fromkeys(names, frozenset())
+        required = set[str]()
+        groups: list[facts.Members] = []
+        for fact in conjunction:
+            match fact:
+                case facts.Size(least, most):
+                    low = max(low, least)
+                    high = most if high is None else high if most is None else min(high, most)
+                case facts.Member(name, value):
+                    asked[name] |= value
+                case facts.Required(name):
+                    required.add(name)
+                case facts.Members():
+                    groups.append(fact)
+        if high is not None and low > high:
+            return
+        for group in groups:
+            for name in names:
+                if self._has(group.keys, name):
+                    asked[name] |= group.value
+        context = self._context
+        values: list[Node] = [context.node(value) for value in asked.values()]
+        made = ObjectNode(
+            list(names), values, frozenset(required), low, high, context.order, context.layout
+        )
+        listed = self._set_other_names(made, groups, wanted)
+        if listed is None:
+            context.pending.append((self._owner, made))
+            return
+        all_names = [*names, *listed.names]
+        if listed.are_all:
+            conjunction = (
+                *conjunction,
+                facts.Members(facts.Keys(None, frozenset(all_names)), NOTHING),
+            )
+        self.add(conjunction, wanted, all_names, new_names=listed.names, must_be_new=listed.are_all)
+
+    # -- names
+
+    def _has(self, keys: facts.Keys, name: str) -> bool:
+        pattern = self._scalars.pattern
+        if keys.pattern is not None and not strings.matches(pattern(keys.pattern), name):
+            return False
+        if name in keys.outside_names:
+            return False
+        if any(strings.matches(pattern(outside), name) for outside in keys.outside_patterns):
+            return False
+        return keys.outside_value is None or not strings.matches(
+            self._name_automaton(keys.outside_value), name
+        )
+
+    def _name_automaton(self, value: Value) -> CharAutomaton:
+        """The strings that satisfy a Value, as an automaton over names."""
+        automata = [
+            (found, False)
+            for conjunction in self._context.cases(value, "string")
+            if (found := self._names_of(conjunction)) is not None
+        ]
+        if len(automata) == 1:
+            return automata[0][0]
+        if not automata:
+            return Words(())
+        neither = Product(automata, self._context.budget, "propertyNames")
+        return Product([(neither, False)], self._context.budget, "propertyNames")
+
+    def _names_of(self, conjunction: Conjunction) -> CharAutomaton | None:
+        listed = [
+            fact.values for fact in conjunction if isinstance(fact, facts.Strings) and fact.holds
+        ]
+        rest = tuple(
+            fact for fact in conjunction if not (isinstance(fact, facts.Strings) and fact.holds)
+        )
+        found = self._scalars.string(rest)
+        if not isinstance(found, strings.Quoted):
+            return None
+        if not listed:
+            return found.automaton
+        kept = frozenset.intersection(*listed)
+        return Words(sorted(text for text in kept if strings.matches(found.automaton, text)))
+
+    def _set_other_names(
+        self, node: ObjectNode, groups: list[facts.Members], wanted: list[facts.SomeMember]
+    ) -> Listed | None:
+        """Set the names that are not declared; or those to declare first."""
+        keys = [group.keys for group in groups] + [each.keys for each in wanted]
+        conditions = list(dict.fromkeys(part for key in keys for part in _conditions(key)))
+        if conditions:
+            return self._classify(node, groups, wanted, conditions)
+        context = self._context
+        value = frozenset[Any]().union(*(group.value for group in groups))
+        if value >= NOTHING:
+            node.wanted = self._wanted({}, {}, wanted)
+            return None
+        node.other_values = [context.node(value)]
+        node.other_names = (
+            OtherNames(node.trie, context.free_names) if node.names else context.free_names
+        )
+        node.wanted = self._wanted({0: value}, {0: frozenset()}, wanted)
+        return None
+
+    def _classify(
+        self,
+        node: ObjectNode,
+        groups: list[facts.Members],
+        wanted: list[facts.SomeMember],
+        conditions: "list[str | Value]",
+    ) -> Listed | None:
+        """Other names by which of the conditions they meet."""
+
+        @cache
+        def value_of(held: Held) -> Value:
+            parts = [group.value for group in groups if _meets(group.keys, held)]
+            return frozenset[Any]().union(*parts)
+
+        table, kinds = self._table(node, conditions, value_of)
+        if table.start is None:
+            node.wanted = self._wanted({}, {}, wanted)
+            return None
+        listed = few_texts(table, MAX_LISTED_NAMES)
+        if listed is not None:
+            return Listed(listed, are_all=True)
+        held_at = list(dict.fromkeys(kinds.values()))  # the label is the place in this list
+        labels = {state: held_at.index(held) for state, held in kinds.items()}
+        for label, held in enumerate(held_at):
+            if any(_meets(each.keys, held) for each in wanted):
+                few = few_texts(self._of_label(table, labels, label), MAX_LISTED_NAMES)
+                if few:  # of these there might be none left when they are wanted
+                    return Listed(few, are_all=False)
+        node.other_values = [self._context.node(value_of(held)) for held in held_at]
+        node.wanted = self._wanted(
+            {label: value_of(held) for label, held in enumerate(held_at)},
+            dict(enumerate(held_at)),
+            wanted,
+        )
+        node.other_names = ClassifiedNames(table, labels, self._context.layout.after_colon)
+        return None
+
+    def _table(
+        self, node: ObjectNode, conditions: "list[str | Value]", value_of: Any
+    ) -> tuple[Table, dict[int, Held]]:
+        """The names that may be, and the conditions that hold at each final state."""
+        automata = [
+            self._scalars.pattern(part) if isinstance(part, str) else self._name_automaton(part)
+            for part in conditions
+        ]
+        declared = Words(node.names)
+
+        def met(states: tuple[Any, ...]) -> Held:
+            return frozenset(
+                part
+                for part, automaton, state in zip(conditions, automata, states, strict=False)
+                if state is not None and automaton.accepts(state)
+            )
+
+        def accepts(states: tuple[Any, ...]) -> bool:
+            if states[-1] is not None and declared.accepts(states[-1]):
+                return False
+            return not value_of(met(states)) >= NOTHING
+
+        table = side_by_side(
+            [*automata, declared],
+            lambda states: False,
+            accepts,
+            self._context.budget,
+            "property names",
+        )
+        kinds = {
+            state: met(states) for state, states in enumerate(table.keys) if table.final[state]
+        }
+        return table, kinds
+
+    def _of_label(self, table: Table, labels: dict[int, int], label: int) -> Table:
+        return explore(
+            table.alphabet,
+            table.start,
+            table.step,
+            lambda state: labels.get(state) == label,
+            self._context.budget,
+            "property names",
+        )
+
+    def _wanted(
+        self,
+        values: Mapping[int, Value],
+        held: Mapping[int, Held],
+        wanted: list[facts.SomeMember],
+    ) -> Wanted | None:
+        """The values of other members that are wanted for one or more things, by label."""
+        if not wanted:
+            return None
+        found: dict[tuple[int, int], Node] = {}
+        for label, value in values.items():
+            may = [bit for bit, each in enumerate(wanted) if _meets(each.keys, held[label])]
+            for picked in range(1, 1 << len(may)):
+                chosen = [bit for at, bit in enumerate(may) if picked >> at & 1]
+                asked = value.union(*(wanted[bit].value for bit in chosen))
+                found[label, sum(1 << bit for bit in chosen)] = self._context.node(asked)
+        return Wanted(found, len(wanted))
+
+
+def _conditions(keys: facts.Keys) -> "Iterator[str | Value]":
+    """What has to be known of a name to tell whether it is one of these."""
+    if keys.pattern is not None:
+        yield keys.pattern
+    yield from sorted(keys.outside_patterns)
+    if keys.outside_value is not None:
+        yield keys.outside_value
+
+
+def _meets(keys: facts.Keys, held: Held) -> bool:
+    """Is a name (not a declared one) for which just these conditions hold among the keys?"""
+    return (
+        (keys.pattern is None or keys.pattern in held)
+        and not keys.outside_patterns & held
+        and keys.outside_value not in held
+    )
