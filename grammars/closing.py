@@ -132,7 +132,8 @@ class Closing:
     def way(self, lexed: int) -> tuple[Symbols, int]:
         """The text to a near end, and the state there; a state with no label if none was found."""
         labels, ways = self._lexer.labels, self._ways
-        lexed = self.alike(lexed)
+        terminal, key = self._lexer.key(self.alike(lexed))
+        lexed = self._lexer.state(terminal, terminal.soonest(key))
         if labels[lexed] is None and lexed not in ways and not self._follow_inner(lexed):
             self._find_way(lexed)
         out: list[int] = []

@@ -56,6 +56,10 @@ class Terminal:
         """The tokens of a state, where the terminal knows them without a walk."""
         return None
 
+    def soonest(self, key: Key) -> Key:
+        """A key that reads some of the same texts: the one to choose from, to come to an end."""
+        return key
+
     def selected(self, key: Key) -> "Selected | None":
         """The texts that are read from here, where they are some of a trie's."""
         return None
