@@ -43,7 +43,7 @@ class Node(Protocol):
     def close(
         self, machine: "Machine", position: Hashable, parent: int, label: int, out: set[Place]
     ) -> None:
-        """As `resume`, but only some of the places: those from which this node ends soonest."""
+        """As `resume`, but only some of its places: those from which this node ends soonest."""
 
 
 class Frame(NamedTuple):

@@ -239,8 +239,10 @@ class ObjectNode:
         if selected:
             self._declared_name(machine, position, selected, parent, out)
         if self._may_take_other(position):
-            at = "other" if self._fits(position, 0) else "urgent"
-            self._other_name(machine, position._replace(at=at), parent, out)
+            if self._fits(position, 0):
+                self._other_name(machine, position._replace(at="other"), parent, out)
+            if self._unmet(position):
+                self._other_name(machine, position._replace(at="urgent"), parent, out)
 
     def _needed_name(
         self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
