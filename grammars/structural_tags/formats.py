@@ -17,7 +17,7 @@ from ramify.grammars.machine import Node
 from ramify.grammars.spec import EbnfSpec, JsonSchemaSpec, PartSpec, RegexSpec
 from ramify.grammars.structural_tags.fields import Fields, fault, read_json, unserved
 from ramify.grammars.structural_tags.marks import Mark, Marks, after
-from ramify.grammars.structural_tags.nodes import Closing, InOrder, Loop, OneOf, Opening, Whole
+from ramify.grammars.structural_tags.nodes import InOrder, Loop, OneOf, Opening
 from ramify.grammars.structural_tags.text_tables import prepare
 from ramify.grammars.structural_tags.texts import Around, MarkReader, Section, free_text
 from ramify.grammars.terminals import Terminal
@@ -33,6 +33,9 @@ class Built(NamedTuple):
 
     node: Node
     may_be_empty: bool
+
+
+Make = Callable[[Fields, Around], Built]
 
 
 class Tag(NamedTuple):
@@ -62,23 +65,25 @@ class _Builder:
         self._marks = MarkReader(vocabulary)
         self._budget = budget
         self._leaf = leaf
-        self._formats: dict[str, Callable[[Fields, Around], Built]] = {
+        self._closing: dict[str, Make] = {  # these read the end of the tag around themselves
+            "any_text": self._any_text,
+            "any_tokens": self._any_tokens,
+            "sequence": self._sequence,
+            "or": self._or,
+            "optional": self._optional,
+            "tag": self._tag,
+            "triggered_tags": self._triggered_tags,
+            "token_triggered_tags": self._token_triggered_tags,
+            "dispatch": self._dispatch,
+            "token_dispatch": self._token_dispatch,
+        }
+        self._others: dict[str, Make] = {
             "const_string": self._const_string,
             "json_schema": self._json_schema,
             "regex": self._regex,
             "grammar": self._grammar,
-            "any_text": self._any_text,
-            "any_tokens": self._any_tokens,
             "token": self._token,
-            "sequence": self._sequence,
-            "or": self._or,
-            "tag": self._tag,
-            "triggered_tags": self._triggered_tags,
-            "token_triggered_tags": self._token_triggered_tags,
             "tags_with_separator": self._tags_with_separator,
-            "dispatch": self._dispatch,
-            "token_dispatch": self._token_dispatch,
-            "optional": self._optional,
             "plus": self._plus,
             "star": self._star,
             "repeat": self._repeat,
@@ -91,9 +96,9 @@ class _Builder:
             fields = Fields(entry, at)
             begin = self._marks.text(fields.text("begin"), f"{at}/begin")
             schema = self._schema(fields, "schema")
-            ends = (self._marks.text(fields.text("end"), f"{at}/end"),)
+            ends = self._marks.ends(fields.text("end"), f"{at}/end")
             fields.finish()
-            tags.append(Tag(begin, _closed(schema, ends), at))
+            tags.append(Tag(begin, _closed(schema, Around(ends)), at))
         return self._triggered(whole, tags, Around(), loops=True)
 
     def format(self, value: Any, at: str, around: Around) -> Built:
@@ -107,11 +112,13 @@ class _Builder:
             )
         fields = Fields(value, at)
         kind = fields.text("type")
-        make = self._formats.get(kind)
-        if make is None:
-            allowed = ", ".join(sorted(self._formats))
+        if kind in self._closing:
+            built = self._closing[kind](fields, around)
+        elif kind in self._others:
+            built = _closed(self._others[kind](fields, around.inner), around)
+        else:
+            allowed = ", ".join(sorted((*self._closing, *self._others)))
             raise unserved(f"{at}/type", f"{kind!r} is not served; these are: {allowed}")
-        built = make(fields, around)
         fields.finish()
         return built
 
@@ -149,7 +156,7 @@ class _Builder:
         text = value if isinstance(value, str) else json.dumps(value)
         node = self._made(JsonSchemaSpec(text, order, whitespace), f"{fields.at}/{name}")
         assert not isinstance(node, Terminal)
-        return Built(Whole(node), False)
+        return Built(node, False)
 
     def _regex(self, fields: Fields, around: Around) -> Built:
         terminal = self._made(RegexSpec(fields.text("pattern")), f"{fields.at}/pattern")
@@ -159,7 +166,7 @@ class _Builder:
     def _grammar(self, fields: Fields, around: Around) -> Built:
         node = self._made(EbnfSpec(fields.text("grammar")), f"{fields.at}/grammar")
         assert not isinstance(node, Terminal)
-        return Built(Whole(node), isinstance(node, EmptyOr))
+        return Built(node, isinstance(node, EmptyOr))
 
     def _made(self, spec: PartSpec, at: str) -> Node | Terminal:
         """A grammar of another kind; its errors say where in the structural tag it is."""
@@ -285,7 +292,8 @@ class _Builder:
         ends = self._marks.ends(fields.take("end"), f"{fields.at}/end")
         inside = Around(ends) if ends else around
         content = self.format(fields.take("content"), f"{fields.at}/content", inside)
-        return Tag(begin, _closed(content, ends), fields.at)
+        rest = _closed(Built(content.node, False), around) if ends else content
+        return Tag(begin, rest, fields.at)
 
     def _tags_with_separator(self, fields: Fields, around: Around) -> Built:
         is_needed = fields.flag("at_least_one")
@@ -318,7 +326,8 @@ class _Builder:
 
     def _optional(self, fields: Fields, around: Around) -> Built:
         content = self.format(fields.take("content"), f"{fields.at}/content", around)
-        return Built(OneOf([content.node, _NOTHING]), True)
+        nothing = _closed(Built(_NOTHING, True), around)
+        return Built(OneOf([content.node, nothing.node]), True)
 
     def _plus(self, fields: Fields, around: Around) -> Built:
         return self._loop(fields, around, 1, None)
@@ -350,8 +359,11 @@ def _read(terminal: Terminal) -> Node:
     return Opening(terminal, [_NOTHING])
 
 
-def _closed(content: Built, ends: tuple[Mark, ...]) -> Built:
-    return Built(Closing(content.node, Marks([ends])), False) if ends else content
+def _closed(content: Built, around: Around) -> Built:
+    """With the end of the tag around, where that is what follows."""
+    if not around.closes:
+        return content
+    return Built(InOrder([content.node, _read(Marks([around.ends]))]), False)
 
 
 def _opening(tags: list[Tag], num_read: int = 0) -> Node:

@@ -26,7 +26,7 @@ from ramify.grammars.structural_tags.text_tables import (
 from ramify.grammars.terminals import Key, Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
-ENDED = -1  # the label of text in a tag that has read the tag's end too
+ENDED = 0  # the label of text that is over; those of its triggers are others
 _MET, _REST = -1, -2  # in place of a node in keys: (_MET, label), (_REST, stop, bytes read)
 
 
@@ -49,8 +49,8 @@ class Jump(NamedTuple):
 class FreeText(Terminal):
     """Text up to a stop. Key: (node of the automaton, node of the spelling of a character).
 
-    With `may_end` it may end at any character (label 0), else only at a stop. `is_last`: nothing
-    follows where it ends without a stop.
+    With `may_end` it may end at any character (label ENDED), else only at a stop. `is_last`:
+    nothing follows where it ends without a stop.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class FreeText(Terminal):
         return None if label is None else (_MET, label)
 
     def label(self, key: Key) -> int | None:
-        """The stop that was met; 0 between characters where the text may just end."""
+        """The stop that was met; ENDED between characters where the text may just end."""
         if key[0] == _MET:
             return int(key[1])
-        return 0 if self._may_end and key[0] >= 0 and key[1] is self._root else None
+        return ENDED if self._may_end and key[0] >= 0 and key[1] is self._root else None
 
     def special(self, key: Key) -> dict[int, Key]:
         """Tokens that are stops, or part of one: then the rest of the stop must follow."""

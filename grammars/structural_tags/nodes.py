@@ -7,25 +7,6 @@ from ramify.grammars.structural_tags.free_text import ENDED, FreeText
 from ramify.grammars.terminals import Terminal
 
 
-class Whole:
-    """A grammar of another kind: how it ended is its own affair."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    def enter(self, machine: Machine, parent: int, out: set[Place]) -> None:
-        """At its start."""
-        self._node.enter(machine, machine.frame(self, 0, parent), out)
-
-    def resume(
-        self, machine: Machine, position: object, parent: int, label: int, out: set[Place]
-    ) -> None:
-        """It is done."""
-        machine.resume(parent, 0, out)
-
-    close = resume
-
-
 class InOrder:
     """Parts one after the other; none: the empty text. Position: index of the next part."""
 
@@ -143,31 +124,8 @@ class Opening:
     close = resume
 
 
-class Closing:
-    """A content and its end, which free text at the content's end reads itself."""
-
-    def __init__(self, content: Node, end: Terminal) -> None:
-        self._content = content
-        self._end = end
-
-    def enter(self, machine: Machine, parent: int, out: set[Place]) -> None:
-        """At the content."""
-        self._content.enter(machine, machine.frame(self, 0, parent), out)
-
-    def resume(
-        self, machine: Machine, position: object, parent: int, label: int, out: set[Place]
-    ) -> None:
-        """After the content."""
-        if label == ENDED:
-            machine.resume(parent, 0, out)
-        else:
-            machine.begin(self._end, parent, out)
-
-    close = resume
-
-
 class TextNode:
-    """Free text; a trigger in it begins a section, after which the text may go on."""
+    """Free text; a trigger in it begins a section, after which the text goes on if it `loops`."""
 
     def __init__(self, text: FreeText, sections: Sequence[Node], *, loops: bool) -> None:
         self._text = text
@@ -182,12 +140,12 @@ class TextNode:
         self, machine: Machine, position: object, parent: int, label: int, out: set[Place]
     ) -> None:
         """After the text, or after a section."""
-        if position == "text" and label > 0:
-            section = self._sections[label - 1]
-            section.enter(machine, machine.frame(self, "section", parent), out)
-        elif position == "section" and self._loops:
+        if position == "section":
             self.enter(machine, parent, out)
+        elif label == ENDED:
+            machine.resume(parent, 0, out)
         else:
-            machine.resume(parent, ENDED if label == ENDED else 0, out)
+            frame = machine.frame(self, "section", parent) if self._loops else parent
+            self._sections[label - 1].enter(machine, frame, out)
 
     close = resume

@@ -20,7 +20,12 @@ class Around(NamedTuple):
     """What is around a format: the ends of the tag that it is in, and what follows it."""
 
     ends: tuple[Mark, ...] = ()  # none: it is in no tag
-    is_last: bool = True  # nothing follows but one of those ends, or, without, the whole's end
+    is_last: bool = True  # nothing follows but one of the ends, which the format then reads itself
+
+    @property
+    def closes(self) -> bool:
+        """Does the format read the tag's end?"""
+        return self.is_last and bool(self.ends)
 
     @property
     def inner(self) -> "Around":
@@ -129,8 +134,7 @@ def free_text(
         elif label is not None:
             jumps.append(Jump(mark.text, mark.token_id, label))
     _check_stops(stops, at)
-    may_end = not around.ends or not around.is_last
-    text = FreeText(stops, jumps, may_end=may_end, is_last=around.is_last)
+    text = FreeText(stops, jumps, may_end=not around.closes, is_last=around.is_last)
     hidden = text.hidden_stop()
     if hidden is not None:
         never, before = (stop.text.decode() for stop in hidden)
