@@ -6,7 +6,9 @@ automaton of bytes that reads one character: UTF-8, or UTF-8 as written inside a
 """
 
 import re
+import sys
 import unicodedata
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
@@ -59,7 +61,9 @@ def contains(charset: CharSet, code: int) -> bool:
 
 @cache
 def _every_char() -> str:
-    return "".join(map(chr, (*range(SURROGATES[0]), *range(SURROGATES[1] + 1, MAX_CHAR + 1))))
+    codes = array("I", range(SURROGATES[0]))
+    codes.extend(range(SURROGATES[1] + 1, MAX_CHAR + 1))
+    return codes.tobytes().decode("utf-32-le" if sys.byteorder == "little" else "utf-32-be")
 
 
 @cache
