@@ -7,7 +7,7 @@ from ramify.grammars.ebnf import gbnf, lark_syntax, rules
 from ramify.grammars.errors import GrammarError, Relaxed
 from ramify.grammars.json_schema.context import ValueNode
 from ramify.grammars.json_schema.document import Document
-from ramify.grammars.json_schema.formula import Options
+from ramify.grammars.json_schema.keywords import Options
 from ramify.grammars.json_schema.relaxing import relaxed_root
 from ramify.grammars.json_schema.values import Builder
 from ramify.grammars.lexer import Lexer

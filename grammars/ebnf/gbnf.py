@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from ramify.grammars import charsets
 from ramify.grammars.charsets import ANY, CharSet
-from ramify.grammars.ebnf.rules import Alt, Item, Leaf, Many, Ref, Seq, text_leaf
+from ramify.grammars.ebnf.items import Alt, Item, Leaf, Many, Ref, Seq, text_leaf
 from ramify.grammars.errors import GrammarError, caret
 from ramify.grammars.regex_syntax import MAX_DEPTH, Char
 

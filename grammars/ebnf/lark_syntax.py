@@ -5,7 +5,7 @@ stand before every terminal and at the end. A lookaround sees the text of its ow
 """
 
 from ramify.grammars import regex_syntax
-from ramify.grammars.ebnf.rules import Alt, Item, Leaf, Many, Ref, Seq, text_leaf
+from ramify.grammars.ebnf.items import Alt, Item, Leaf, Many, Ref, Seq, text_leaf
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget
 

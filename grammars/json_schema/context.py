@@ -8,9 +8,10 @@ from ramify.grammars.json_schema.arrays import ArrayNode
 from ramify.grammars.json_schema.cases import Conjunction, cases
 from ramify.grammars.json_schema.document import Document
 from ramify.grammars.json_schema.facts import FALSE, Literal, Value
-from ramify.grammars.json_schema.formula import Formulas, Options
+from ramify.grammars.json_schema.formula import Formulas
 from ramify.grammars.json_schema.json_values import TYPES
 from ramify.grammars.json_schema.keys import FREE_NAMES
+from ramify.grammars.json_schema.keywords import Options
 from ramify.grammars.json_schema.layout import LAYOUTS, Whitespace
 from ramify.grammars.json_schema.objects import ObjectNode, Order
 from ramify.grammars.limits import Budget

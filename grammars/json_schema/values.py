@@ -4,8 +4,8 @@ from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.context import Context, ValueNode, pointer_of
 from ramify.grammars.json_schema.document import Document
 from ramify.grammars.json_schema.facts import NOTHING, Literal
-from ramify.grammars.json_schema.formula import Options
 from ramify.grammars.json_schema.items import Items
+from ramify.grammars.json_schema.keywords import Options
 from ramify.grammars.json_schema.layout import Whitespace
 from ramify.grammars.json_schema.members import Members
 from ramify.grammars.json_schema.objects import Order

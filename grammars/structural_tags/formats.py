@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ramify.grammars.ebnf.rules import EmptyOr
+from ramify.grammars.ebnf.nodes import EmptyOr
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.layout import Whitespace
 from ramify.grammars.json_schema.objects import Order
