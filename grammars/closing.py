@@ -176,6 +176,7 @@ class Closing:
         came: dict[int, tuple[int, int]] = {start: (0, NOTHING)}  # symbol, from which state
         todo = deque((start,))
         ends: list[int] = []
+        detours: list[int] = []
         steps = 0
         while todo and len(ends) < MAX_ENDS and steps < (FEW_STEPS if ends else MANY_STEPS):
             state = todo.popleft()
@@ -184,10 +185,14 @@ class Closing:
             for symbol, target in moves:
                 if target not in came:
                     came[target] = (symbol, state)
-                    is_end = labels[target] is not None or target in ways
-                    (ends if is_end else todo).append(target)
+                    if labels[target] is not None and self._is_detour(target):
+                        detours.append(target)
+                    elif labels[target] is not None or target in ways:
+                        ends.append(target)
+                    else:
+                        todo.append(target)
         best: tuple[int, int] | None = None
-        for end in ends:
+        for end in ends or detours:
             text = _path(came, end) + self.way(end)[0]
             if best is None or self._cost(text) < best[0]:
                 best = (self._cost(text), end)
@@ -197,6 +202,10 @@ class Closing:
                 symbol, before = came[at]
                 self._ways[before] = (symbol, at)
                 at = before
+
+    def _is_detour(self, state: int) -> bool:
+        terminal, key = self._lexer.key(state)
+        return terminal.is_detour(key)
 
     def _moves(self, state: int) -> list[tuple[int, int]]:
         """(symbol, target): one byte, the most usual, for each target; and special tokens."""

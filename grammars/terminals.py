@@ -44,6 +44,10 @@ class Terminal:
         """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
         raise NotImplementedError
 
+    def is_detour(self, key: Key) -> bool:
+        """Is this an end after which the terminal may come again, where others are the last?"""
+        return False
+
     def unknown_label(self, label: int) -> int:
         """The label of an end where it is not known which text was read."""
         return label

@@ -103,6 +103,10 @@ class FreeText(Terminal):
             return int(key[1])
         return ENDED if self._may_end and key[0] >= 0 and key[1] is self._root else None
 
+    def is_detour(self, key: Key) -> bool:
+        """A trigger is one."""
+        return self.label(key) != ENDED
+
     def special(self, key: Key) -> dict[int, Key]:
         """Tokens that are stops, or part of one: then the rest of the stop must follow."""
         if key[0] == _MET or (key[0] >= 0 and key[1] is not self._root):
