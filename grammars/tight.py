@@ -32,7 +32,7 @@ class Walk(NamedTuple):
     token_ids: np.ndarray  # [n] int32
     targets: np.ndarray  # [n] intp: for each the index in `reached`
     reached: list[int]  # lexer states
-    ends: Mapping[int, list[int]]  # label -> trie nodes where the terminal may end
+    ends: "Mapping[int, list[int]] | Mapping[int, np.ndarray]"  # label -> trie nodes of its ends
     is_whole: bool  # else some tokens were left out
 
 
@@ -138,11 +138,16 @@ class Tight:
         for token_id, target in self._lexer.special(lexed).items():
             yield [token_id], self._arrived(target, frame)
         for label, nodes in walk.ends.items():
-            yield from self._below(nodes, self.machine.after(frame, label))
+            after = self.machine.after(frame, label)
+            if self.machine.first_bytes(after):
+                yield from self._below(nodes, after)
 
-    def _below(self, nodes: list[int], state: int) -> Iterator[tuple[list[int], int]]:
+    def _below(
+        self, nodes: "list[int] | np.ndarray", state: int
+    ) -> Iterator[tuple[list[int], int]]:
         """Tokens that go on below some trie nodes, from a state."""
-        todo = [(Remainder(self._vocabulary, tuple(nodes)), state)]
+        listed = nodes if isinstance(nodes, list) else nodes.tolist()
+        todo = [(Remainder(self._vocabulary, tuple(listed)), state)]
         while todo:
             left, at = todo.pop()
             for byte in left.common(self.machine.first_bytes(at)):
@@ -239,14 +244,15 @@ class Tight:
 
     def _walked(self, states: np.ndarray, *, is_whole: bool) -> Walk:
         """From the lexer state at each trie node."""
-        trie, ends = self._vocabulary.trie, dict[int, list[int]]()
-        inner = np.flatnonzero(trie.skip > np.arange(1, trie.num_nodes + 1))[1:]
-        reached = states[inner]
-        for target in np.unique(reached).tolist():
+        trie, levels = self._vocabulary.trie, _levels(self._vocabulary)
+        reached = states[levels.inner]
+        ends: dict[int, np.ndarray] = {}
+        for target in np.flatnonzero(np.bincount(reached)).tolist():
             label = self._lexer.labels[target]
             if label is not None:
-                ends.setdefault(label, []).extend(inner[reached == target].tolist())
-        targets = states[_levels(self._vocabulary).token_nodes]
+                nodes = levels.inner[reached == target]
+                ends[label] = np.concatenate([ends[label], nodes]) if label in ends else nodes
+        targets = states[levels.token_nodes]
         is_live = targets != NOTHING
         return _walk(trie.token_ids[is_live], targets[is_live], ends, is_whole)
 
@@ -266,11 +272,14 @@ class Tight:
 def _walk(
     token_ids: "list[int] | np.ndarray",
     targets: "list[int] | np.ndarray",
-    ends: dict[int, list[int]],
+    ends: "Mapping[int, list[int]] | Mapping[int, np.ndarray]",
     is_whole: bool,
 ) -> Walk:
-    reached, which = np.unique(np.asarray(targets, np.int32), return_inverse=True)
-    return Walk(np.asarray(token_ids, np.int32), which, reached.tolist(), ends, is_whole)
+    states = np.asarray(targets, np.int64)
+    is_reached = np.bincount(states) > 0
+    reached = np.flatnonzero(is_reached).tolist()
+    which = (np.cumsum(is_reached) - 1)[states]
+    return Walk(np.asarray(token_ids, np.int32), which, reached, ends, is_whole)
 
 
 class _Levels(NamedTuple):
@@ -278,6 +287,7 @@ class _Levels(NamedTuple):
 
     nodes: list[np.ndarray]  # of each depth from 1 on
     parents: np.ndarray  # [num_nodes] int32
+    inner: np.ndarray  # [num_inner] intp: nodes that others are below, but for the root
     token_nodes: np.ndarray  # [num_tokens] int32: where the token at this place of `token_ids` ends
 
 
@@ -288,6 +298,7 @@ def _levels(vocabulary: Vocabulary) -> _Levels:
         order = np.argsort(trie.depth, kind="stable").astype(np.int32)
         edges = np.flatnonzero(np.diff(trie.depth[order])) + 1
         token_nodes = np.repeat(np.arange(trie.num_nodes, dtype=np.int32), np.diff(trie.first))
-        found = _Levels(np.split(order, edges)[1:], vocabulary.parents, token_nodes)
+        inner = np.flatnonzero(trie.skip > np.arange(1, trie.num_nodes + 1))[1:]
+        found = _Levels(np.split(order, edges)[1:], vocabulary.parents, inner, token_nodes)
         vocabulary.tables["levels"] = found
     return found
