@@ -8,7 +8,7 @@ of the way through can always be finished.
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ramify.grammars.charsets import Alphabet, alphabet_of, common_alphabet
 from ramify.grammars.errors import GrammarError
@@ -23,6 +23,9 @@ class CharAutomaton(Protocol):
 
     alphabet: Alphabet
     start: State | None  # None: the empty language
+
+    def row(self, state: State) -> Sequence[State | None]:
+        """The states after a character of each class."""
 
     def step(self, state: State, cls: int) -> State | None:
         """The state after a character of this class."""
@@ -39,6 +42,10 @@ class AnyText:
 
     alphabet = alphabet_of(frozenset())
     start: State | None = 0
+
+    def row(self, state: State) -> Sequence[State | None]:
+        """There is one class."""
+        return (state,)
 
     def step(self, state: State, cls: int) -> State | None:
         """Always the one state."""
@@ -64,16 +71,21 @@ class Words:
         self._next: list[dict[int, int]] = [{}]
         self._final = set[int]()
         self.start: State | None = 0 if words else None
+        class_of = {char: self.alphabet.class_of(ord(char)) for char in {*"".join(words)}}
         for word in words:
             node = 0
             for char in word:
                 following = self._next[node]
-                cls = self.alphabet.class_of(ord(char))
+                cls = class_of[char]
                 if cls not in following:
                     following[cls] = len(self._next)
                     self._next.append({})
                 node = following[cls]
             self._final.add(node)
+
+    def row(self, state: State) -> Sequence[State | None]:
+        """The children."""
+        return [self._next[state].get(cls) for cls in range(self.alphabet.num_classes)]
 
     def step(self, state: State, cls: int) -> State | None:
         """Down the trie."""
@@ -96,22 +108,23 @@ class Words:
         return out
 
 
-class Table:
-    """An automaton explored whole: states are row numbers, dead ones are gone."""
+Rows = list[list[int | None]]  # [state][class]
 
-    def __init__(
-        self,
-        alphabet: Alphabet,
-        rows: list[list[int | None]],
-        final: list[bool],
-        start: int | None,
-        keys: list[Any],
-    ) -> None:
+
+class Table:
+    """An automaton written out: states are row numbers, 0 the start; no row leads to a dead one."""
+
+    def __init__(self, alphabet: Alphabet, rows: Rows, final: list[bool]) -> None:
         self.alphabet = alphabet
-        self.rows = rows  # [state][class] -> state or None
         self.final = final
-        self.start: State | None = start
-        self.keys = keys  # the state of what was explored, of each row
+        self._distances = _distances(rows, final)
+        live = {state for state, far in enumerate(self._distances) if far < FAR}
+        self.rows = [[target if target in live else None for target in row] for row in rows]
+        self.start: State | None = 0 if 0 in live else None
+
+    def row(self, state: State) -> Sequence[State | None]:
+        """Look it up."""
+        return self.rows[state]
 
     def step(self, state: State, cls: int) -> State | None:
         """Look it up."""
@@ -125,46 +138,12 @@ class Table:
         """Of the shortest way."""
         return self._distances[state]
 
-    @cached_property
-    def _distances(self) -> list[int]:
-        return distances(self.rows, self.final)
+    def ending(self, final: Iterable[bool]) -> "Table":
+        """The same but for where its texts end; the states keep their numbers."""
+        return Table(self.alphabet, self.rows, [*final])
 
 
-def explore(
-    alphabet: Alphabet,
-    start: Hashable,
-    step: Callable[[Any, int], Any],
-    accepts: Callable[[Any], bool],
-    budget: Budget,
-    what: str,
-) -> Table:
-    """The reachable part of a deterministic automaton, less the states that cannot accept."""
-    number: dict[Hashable, int] = {start: 0}
-    keys: list[Hashable] = [start]
-    rows: list[list[int | None]] = []
-    while len(rows) < len(keys):
-        budget.tick()
-        row: list[int | None] = []
-        for cls in range(alphabet.num_classes):
-            target = step(keys[len(rows)], cls)
-            if target is not None and target not in number:
-                number[target] = len(keys)
-                keys.append(target)
-            row.append(None if target is None else number[target])
-        rows.append(row)
-        if len(keys) > budget.limits.explored_states:
-            raise GrammarError(
-                "grammar_too_complex",
-                f"{what}: more than {budget.limits.explored_states} automaton states; simplify it",
-            )
-    final = [bool(accepts(key)) for key in keys]
-    far = distances(rows, final)
-    for row in rows:
-        row[:] = [None if target is None or far[target] == FAR else target for target in row]
-    return Table(alphabet, rows, final, 0 if far[0] < FAR else None, keys)
-
-
-def distances(rows: Sequence[Sequence[int | None]], final: Sequence[bool]) -> list[int]:
+def _distances(rows: Rows, final: Sequence[bool]) -> list[int]:
     """Characters from each state to the nearest final one, FAR if there is no way."""
     sources: list[list[int]] = [[] for _ in rows]
     for index, row in enumerate(rows):
@@ -182,28 +161,73 @@ def distances(rows: Sequence[Sequence[int | None]], final: Sequence[bool]) -> li
     return out
 
 
-def side_by_side(
-    parts: Sequence[CharAutomaton],
-    ends: Callable[[tuple[Any, ...]], bool],
-    accepts: Callable[[tuple[Any, ...]], bool],
-    budget: Budget,
-    what: str,
-) -> Table:
-    """The automata run together, explored. A state is theirs (None: that one has failed); texts are
-    given up where `ends` says that nothing can be accepted any more."""
-    alphabet, classes = common_alphabet(*(part.alphabet for part in parts))
+class Explored(NamedTuple):
+    """All of an automaton."""
 
-    def step(states: tuple[Any, ...], cls: int) -> tuple[Any, ...] | None:
-        out = tuple(
-            None if state is None else part.step(state, mapped[cls])
-            for part, mapped, state in zip(parts, classes, states, strict=True)
-        )
-        return None if ends(out) else out
+    table: Table
+    states: list[State]  # of the automaton, by row
 
-    start = tuple(part.start for part in parts)
-    if ends(start):
-        return Table(alphabet, [], [], None, [])
-    return explore(alphabet, start, step, accepts, budget, what)
+
+class Explorable(Protocol):
+    """As a `CharAutomaton`, but its rows may lead to states that cannot accept."""
+
+    alphabet: Alphabet
+    start: State | None
+
+    def row(self, state: State) -> Sequence[State | None]:
+        """The states after a character of each class."""
+
+    def accepts(self, state: State) -> bool:
+        """Is what was read so far in the language?"""
+
+
+def explore(automaton: Explorable, budget: Budget, what: str) -> Explored:
+    """The reachable part of an automaton, less the states that cannot accept."""
+    number: dict[Hashable, int] = {None: -1}
+    states: list[State] = []
+    rows: Rows = []
+
+    def numbered(state: State) -> int | None:
+        found = number.setdefault(state, len(states))
+        if found == len(states):
+            states.append(state)
+        return None if found < 0 else found
+
+    numbered(automaton.start)
+    while len(rows) < len(states):
+        budget.tick(automaton.alphabet.num_classes)
+        rows.append([numbered(target) for target in automaton.row(states[len(rows)])])
+        if len(states) > budget.limits.explored_states:
+            raise GrammarError(
+                "grammar_too_complex",
+                f"{what}: more than {budget.limits.explored_states} automaton states; simplify it",
+            )
+    final = [bool(automaton.accepts(state)) for state in states]
+    return Explored(Table(automaton.alphabet, rows, final), states)
+
+
+class SideBySide:
+    """Automata run together. A state is theirs; None where one has failed."""
+
+    def __init__(
+        self, parts: Sequence[CharAutomaton], accepts: Callable[[tuple[State, ...]], bool]
+    ) -> None:
+        self._parts = parts
+        self.alphabet, self._classes = common_alphabet(*(part.alphabet for part in parts))
+        self.start: State | None = tuple(part.start for part in parts)
+        self.accepts = accepts
+
+    def row(self, state: State) -> Sequence[State | None]:
+        """The parts' rows."""
+        return [*zip(*self.rows(state), strict=True)]
+
+    def rows(self, state: State) -> list[list[State | None]]:
+        """[part][class of all] the parts' states after a character."""
+        out: list[list[State | None]] = []
+        for part, classes, each in zip(self._parts, self._classes, state, strict=True):
+            row = () if each is None else part.row(each)
+            out.append([row[cls] for cls in classes] if row else [None] * len(classes))
+        return out
 
 
 def few_texts(table: Table, limit: int) -> list[str] | None:

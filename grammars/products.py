@@ -4,11 +4,11 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
-from ramify.grammars.automata import FAR, CharAutomaton, State
-from ramify.grammars.charsets import common_alphabet
+from ramify.grammars.automata import FAR, CharAutomaton, SideBySide, State
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget, Limits
 
+MAX_ROWS = 1024  # kept of one product
 States = tuple[Any, ...]  # of the parts; None: that part has failed
 
 
@@ -24,17 +24,30 @@ class Product:
     ) -> None:
         self._parts = [part for part, _ in parts]
         self._wanted = [wanted for _, wanted in parts]
-        self.alphabet, self._classes = common_alphabet(*(part.alphabet for part in self._parts))
+        self._run = SideBySide(self._parts, self.accepts)
+        self.alphabet = self._run.alphabet
         self._limits: Limits = budget.limits
         self._what = what
         self._is_live: dict[States, bool] = {}
+        self._made: dict[States, list[States | None]] = {}
         start = tuple(part.start for part in self._parts)
         self.start: State | None = start if self._check(start, budget) else None
 
-    def step(self, state: State, cls: int) -> State | None:
+    def row(self, state: State) -> Sequence[State | None]:
         """The parts' steps, where they lead to a text."""
-        target = self._step(state, cls)
-        return target if target is not None and self._check(target, None) else None
+        row = self._made.get(state)
+        if row is None:
+            if len(self._made) >= MAX_ROWS:
+                self._made.clear()
+            row = self._made[state] = [
+                target if target is not None and self._check(target, None) else None
+                for target in self._row(state)
+            ]
+        return row
+
+    def step(self, state: State, cls: int) -> State | None:
+        """As the row has it."""
+        return self.row(state)[cls]
 
     def accepts(self, state: State) -> bool:
         """Do all parts say as is wanted?"""
@@ -54,16 +67,14 @@ class Product:
             default=0,
         )
 
-    def _step(self, state: States, cls: int) -> States | None:
-        out: list[Any] = []
-        for part, classes, each, wanted in zip(
-            self._parts, self._classes, state, self._wanted, strict=True
-        ):
-            target = None if each is None else part.step(each, classes[cls])
-            if target is None and wanted:
-                return None
-            out.append(target)
-        return tuple(out)
+    def _row(self, state: States) -> list[States | None]:
+        """The parts' states after each class; None where one that is wanted has failed."""
+        rows = self._run.rows(state)
+        wanted = [row for row, is_wanted in zip(rows, self._wanted, strict=True) if is_wanted]
+        return [
+            None if any(row[cls] is None for row in wanted) else target
+            for cls, target in enumerate(zip(*rows, strict=True))
+        ]
 
     def _check(self, state: States, budget: Budget | None) -> bool:
         """Can a text be finished from here?"""
@@ -88,8 +99,7 @@ class Product:
                 return True
             if budget is not None:
                 budget.tick(self.alphabet.num_classes)
-            for cls in range(self.alphabet.num_classes):
-                target = self._step(state, cls)
+            for target in self._row(state):
                 if target is None or target in came_from or self._is_live.get(target) is False:
                     continue
                 came_from[target] = state

@@ -6,7 +6,7 @@ an obligation of the threads that passed it: a set of threads beside them, which
 reach the lookahead's end.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -66,14 +66,18 @@ class Regex:
             self._all = frozenset((ACCEPT, self._universal))
         self.start: State | None = self._arrive({NONE: (nfa.entry,)}, AT_START)
 
-    def step(self, state: State, cls: int) -> State | None:
+    def row(self, state: State) -> Sequence[State | None]:
         """All threads over one character."""
         row = self._rows.get(state)
         if row is None:
             if len(self._rows) >= MAX_ROWS:
                 self._rows.clear()
             row = self._rows[state] = self._row(state)
-        return row[cls]
+        return row
+
+    def step(self, state: State, cls: int) -> State | None:
+        """As the row has it."""
+        return self.row(state)[cls]
 
     def accepts(self, state: State) -> bool:
         """Does a thread reach the end here, its obligations met?"""
@@ -382,4 +386,4 @@ def regex_automaton(
     if not regex.looks_ahead or regex.start is None:
         return regex
     # only exploring it all tells which of its states can still meet their obligations
-    return explore(regex.alphabet, regex.start, regex.step, regex.accepts, budget, what)
+    return explore(regex, budget, what).table

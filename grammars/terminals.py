@@ -246,8 +246,7 @@ def text_groups(
 ) -> list[tuple[Sequence[int], Key]]:
     """As `text_transitions`, by groups of bytes."""
     state, node = key
-    step = automaton.step
-    targets = [step(state, cls) for cls in range(automaton.alphabet.num_classes)]
+    targets = automaton.row(state)
     live = sum(1 << cls for cls, target in enumerate(targets) if target is not None)
     out: list[tuple[Sequence[int], Key]] = []
     for following, group in node.groups:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import islice
 
-from ramify.grammars.automata import Table, explore
+from ramify.grammars.automata import Table
 from ramify.grammars.charsets import SpellingNode, spelling
 from ramify.grammars.json_schema.layout import LAYOUTS, Blanks, Whitespace
 from ramify.grammars.json_schema.strings import ANY_ROOT, quote
@@ -214,20 +214,9 @@ class ClassifiedNames(NameTerminal):
     def restricted(self, labels: frozenset[int], budget: Budget) -> "ClassifiedNames | None":
         """The names with one of these labels; None if there are none."""
         table = self._automaton
-        kept = explore(
-            table.alphabet,
-            table.start,
-            table.step,
-            lambda state: table.accepts(state) and self._labels[state] in labels,
-            budget,
-            "property names",
-        )
-        if kept.start is None:
-            return None
-        new_labels = {
-            state: self._labels[old] for state, old in enumerate(kept.keys) if kept.final[state]
-        }
-        return ClassifiedNames(kept, new_labels, self._blanks)
+        budget.tick(len(table.rows))
+        kept = table.ending(self._labels.get(state) in labels for state in range(len(table.rows)))
+        return None if kept.start is None else ClassifiedNames(kept, self._labels, self._blanks)
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """The bytes of the characters that lead on; a quote where the automaton accepts."""

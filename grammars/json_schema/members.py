@@ -5,7 +5,7 @@ from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
-from ramify.grammars.automata import CharAutomaton, Table, Words, explore, few_texts, side_by_side
+from ramify.grammars.automata import CharAutomaton, SideBySide, Table, Words, explore, few_texts
 from ramify.grammars.json_schema import facts, strings
 from ramify.grammars.json_schema.cases import Conjunction
 from ramify.grammars.json_schema.context import Context, ValueNode, too_complex
@@ -228,7 +228,8 @@ class _Case:
         labels = {state: held_at.index(held) for state, held in kinds.items()}
         for label, held in enumerate(held_at):
             if any(_meets(each.keys, held) for each in wanted):
-                few = few_texts(self._of_label(table, labels, label), MAX_LISTED_NAMES)
+                named = table.ending(labels.get(at) == label for at in range(len(table.rows)))
+                few = few_texts(named, MAX_LISTED_NAMES)
                 if few:  # of these there might be none left when they are wanted
                     return Listed(few, are_all=False)
         node.other_values = [self._context.node(value_of(held)) for held in held_at]
@@ -262,27 +263,11 @@ class _Case:
                 return False
             return not value_of(met(states)) >= NOTHING
 
-        table = side_by_side(
-            [*automata, declared],
-            lambda states: False,
-            accepts,
-            self._context.budget,
-            "property names",
+        table, states_at = explore(
+            SideBySide([*automata, declared], accepts), self._context.budget, "property names"
         )
-        kinds = {
-            state: met(states) for state, states in enumerate(table.keys) if table.final[state]
-        }
+        kinds = {state: met(states) for state, states in enumerate(states_at) if table.final[state]}
         return table, kinds
-
-    def _of_label(self, table: Table, labels: dict[int, int], label: int) -> Table:
-        return explore(
-            table.alphabet,
-            table.start,
-            table.step,
-            lambda state: labels.get(state) == label,
-            self._context.budget,
-            "property names",
-        )
 
     def _wanted(
         self,

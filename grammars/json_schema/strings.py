@@ -126,6 +126,10 @@ class Counted:
         if inner.start is None or not self._is_live(inner.start, 0):
             self.start = None
 
+    def row(self, state: State) -> Sequence[State | None]:
+        """One character more."""
+        return [self.step(state, cls) for cls in range(self.alphabet.num_classes)]
+
     def step(self, state: State, cls: int) -> State | None:
         """One character more."""
         inner, count = state
@@ -226,11 +230,7 @@ def whole(automaton: CharAutomaton, budget: Budget, what: str) -> Table:
     """The automaton explored."""
     if isinstance(automaton, Table):
         return automaton
-    if automaton.start is None:
-        return Table(automaton.alphabet, [], [], None, [])
-    return explore(
-        automaton.alphabet, automaton.start, automaton.step, automaton.accepts, budget, what
-    )
+    return explore(automaton, budget, what).table
 
 
 def constrain(

@@ -125,9 +125,7 @@ def compile_stop_pattern(pattern: str) -> Table:
         budget = Budget(_LIMITS)
         regex = Regex(tree, budget)
         if regex.start is not None:
-            table = explore(
-                regex.alphabet, regex.start, regex.step, regex.accepts, budget, "stop_regex"
-            )
+            table = explore(regex, budget, "stop_regex").table
             if table.start is not None and not table.accepts(table.start):
                 return table
     except GrammarError as error:
