@@ -292,6 +292,21 @@ async def test_free_text_goes_on_between_calls(server, text):
         assert all(is_json(call) for call, end, _ in calls if whole or end)
 
 
+@pytest.mark.parametrize("skip", [True, False])
+async def test_a_special_token_is_written_where_the_structure_names_it(server, skip):
+    start = 1  # <|im_start|>, and likelier than all others wherever it is allowed
+    content = {"type": "json_schema", "json_schema": SCHEMA}
+    tag = {"type": "tag", "begin": "<|im_start|>x", "content": content, "end": "<|im_start|>"}
+    spec = {"type": "structural_tag", "format": tag}
+    params = {"structural_tag": json.dumps(spec), "max_new_tokens": 60, "skip_special_tokens": skip}
+    params["logit_bias"] = {start: 100}
+    found = (await server.post("/generate", {"text": "go", "sampling_params": params})).json()
+    text = found["text"] if skip else found["text"].replace("<|im_start|>", "", 2)
+    assert text[0] == "x" and is_json(text[1:])
+    token_ids = found["output_ids"]
+    assert token_ids.count(start) == 2 and token_ids[0] == token_ids[-1] == start
+
+
 async def test_a_stream_of_constrained_text_adds_up(server):
     body = {"text": "go", "stream": True}
     body["sampling_params"] = {"json_schema": json.dumps(SCHEMA), "max_new_tokens": 60, "seed": 1}
