@@ -203,7 +203,7 @@ class SpellingNode:
         groups: dict[int | SpellingNode, list[int]] = {}
         for byte, target in following.items():
             groups.setdefault(target, []).append(byte)
-        self.groups = [(target, tuple(group)) for target, group in groups.items()]
+        self.groups = tuple((target, tuple(group)) for target, group in groups.items())
         for target in groups:
             self.classes |= target.classes if isinstance(target, SpellingNode) else 1 << target
 

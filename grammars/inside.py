@@ -143,18 +143,20 @@ class InsideTables:
         states = np.full_like(nodes, start)
         token_ids: list[np.ndarray] = []
         exits: dict[int, list[int]] = {}
+        is_above = False
         while len(nodes):
-            self.spend(10)
-            walk = kernels.inside_walk(trie, lexer.dense, nodes, states)
+            walk = kernels.inside_walk(trie, lexer.dense, nodes, states, is_above)
             token_ids.append(walk.token_ids)
             for node, dense in zip(
                 walk.exit_nodes.tolist(), walk.exit_states.tolist(), strict=True
             ):
                 exits.setdefault(lexer.dense_label(dense), []).append(node)
-            nodes, states = walk.missing_nodes, walk.missing_states
-            for dense in np.unique(walk.missing_states).tolist():
-                self.spend(40)
-                lexer.fill_dense(dense)
+            nodes, states, is_above = walk.missing_nodes, walk.missing_states, True
+            missing = np.unique(states.astype(np.int64) << 8 | trie.byte[nodes])
+            for dense, byte in zip((missing >> 8).tolist(), (missing & 255).tolist(), strict=True):
+                self.spend(20)
+                lexer.fill_dense(dense, byte)
+            self.spend(10 + len(walk.token_ids) // 100)
         return self._made(np.concatenate(token_ids), exits)
 
     def _made(self, token_ids: "np.ndarray | list[int]", exits: Mapping[int, list[int]]) -> Inside:

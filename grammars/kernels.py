@@ -12,51 +12,57 @@ import numpy as np
 
 from ramify.grammars.vocabulary import Trie
 
-UNKNOWN, DEAD = -1, 0  # in a table of dense states
+DEAD = 0  # in a table of dense states; below it: not known yet
+UNKNOWN = -1000  # not even to which group the byte belongs
 
 
 class DenseStates(NamedTuple):
     """Lexer states that a wide walk has met, renumbered from 1; 0 is the dead state."""
 
-    next: np.ndarray  # [capacity, 256] int32: UNKNOWN (then all of the row is), DEAD, or a state
+    next: np.ndarray  # [capacity, 256] int32: a state, DEAD, UNKNOWN, or -1 - the group
     accepting: np.ndarray  # [capacity] uint8
 
 
 class InsideWalk(NamedTuple):
-    """What a walk found. It stops at a state whose row is unknown: walk on from there."""
+    """What a walk found. It leaves out what is below bytes that are not known yet: walk on there."""
 
     token_ids: np.ndarray  # [num_tokens] int32: tokens that stay inside the terminal
     exit_nodes: np.ndarray  # [num_exits] int32: trie nodes where the terminal may end
     exit_states: np.ndarray  # [num_exits] int32: the dense state there
-    missing_nodes: np.ndarray  # [num_missing] int32: trie nodes below which nothing was walked
-    missing_states: np.ndarray  # [num_missing] int32: the dense state there, its row unknown
+    missing_nodes: np.ndarray  # [num_missing] int32: trie nodes that were not walked
+    missing_states: np.ndarray  # [num_missing] int32: the dense state above them
 
 
 def inside_walk_ref(
-    trie: Trie, states: DenseStates, start_nodes: np.ndarray, start_states: np.ndarray
+    trie: Trie,
+    states: DenseStates,
+    start_nodes: np.ndarray,
+    start_states: np.ndarray,
+    is_above: bool,
 ) -> InsideWalk:
-    """Depth first below each start ([num] int32), one node at a time."""
+    """Depth first from each start: [num] int32 nodes, and the states in which what is below the
+    node is read, or (`is_above`) the node's own byte."""
     token_ids: list[int] = []
     exits: list[tuple[int, int]] = []
     missing: list[tuple[int, int]] = []
-    for node, state in zip(start_nodes, start_states, strict=True):
-        path = [(int(node), int(state))]
-        at, end = int(node) + 1, int(trie.skip[node])
+    for node, state in zip(start_nodes.tolist(), start_states.tolist(), strict=True):
+        path = [state]
+        top = int(trie.depth[node]) - is_above
+        at, end = node + 1 - is_above, int(trie.skip[node])
         while at < end:
-            del path[trie.depth[at] - trie.depth[node] :]
-            above, here = path[-1]
+            del path[trie.depth[at] - top :]
+            here = path[-1]
             target = int(states.next[here, trie.byte[at]])
-            if target == UNKNOWN:
-                missing.append((above, here))
-                at = int(trie.skip[above])
-            elif target == DEAD:
+            if target <= DEAD:
+                if target < DEAD:
+                    missing.append((at, here))
                 at = int(trie.skip[at])
-            else:
-                path.append((at, target))
-                token_ids += trie.token_ids[trie.first[at] : trie.first[at + 1]].tolist()
-                if states.accepting[target]:
-                    exits.append((at, target))
-                at += 1
+                continue
+            path.append(target)
+            token_ids += trie.token_ids[trie.first[at] : trie.first[at + 1]].tolist()
+            if states.accepting[target]:
+                exits.append((at, target))
+            at += 1
     columns = [token_ids, *_columns(exits), *_columns(missing)]
     return InsideWalk(*(np.array(column, np.int32) for column in columns))
 
@@ -76,34 +82,30 @@ def _walk_loop(  # compiled by numba
     accepting: Any,
     start_nodes: Any,
     start_states: Any,
+    is_above: int,
     found: Any,
     exits: Any,  # [num, 2] node, state
     missing: Any,  # [num, 2] node, state
 ) -> tuple[int, int, int]:
-    path = np.empty((longest + 1, 2), np.int32)  # [depth] node, state
+    path = np.empty(longest + 1, np.int32)  # [depth] state
     num_found = num_exits = num_missing = 0
     for index in range(len(start_nodes)):
         at = start_nodes[index]
-        path[depth[at], 0] = at
-        path[depth[at], 1] = start_states[index]
+        path[depth[at] - is_above] = start_states[index]
         end = skip[at]
-        at += 1
+        at += 1 - is_above
         while at < end:
             level = depth[at]
-            here = path[level - 1, 1]
+            here = path[level - 1]
             target = following[here, byte[at]]
             if target <= 0:
                 if target < 0:
-                    above = path[level - 1, 0]
-                    missing[num_missing, 0] = above
+                    missing[num_missing, 0] = at
                     missing[num_missing, 1] = here
                     num_missing += 1
-                    at = skip[above]
-                else:
-                    at = skip[at]
+                at = skip[at]
                 continue
-            path[level, 0] = at
-            path[level, 1] = target
+            path[level] = target
             for token in range(first[at], first[at + 1]):
                 found[num_found] = token_ids[token]
                 num_found += 1
@@ -230,7 +232,8 @@ _TRIE = "uint8[::1],int32[::1],int32[::1],int32[::1],int32[::1],int64,int32[:,::
 _KERNELS: dict[str, tuple[Callable[..., Any], str]] = {
     "inside": (
         _walk_loop,
-        f"UniTuple(int64,3)({_TRIE},int32[::1],int32[::1],int32[::1],int32[:,::1],int32[:,::1])",
+        f"UniTuple(int64,3)({_TRIE},int32[::1],int32[::1],int64,int32[::1],int32[:,::1],"
+        "int32[:,::1])",
     ),
     "length": (
         _length_loop,
@@ -266,21 +269,24 @@ def length_walk(
 
 
 def inside_walk(
-    trie: Trie, states: DenseStates, start_nodes: np.ndarray, start_states: np.ndarray
+    trie: Trie,
+    states: DenseStates,
+    start_nodes: np.ndarray,
+    start_states: np.ndarray,
+    is_above: bool,
 ) -> InsideWalk:
     """As `inside_walk_ref`, by the kernel where numba is there."""
     kernel = _compiled("inside")
     if kernel is None:
-        return inside_walk_ref(trie, states, start_nodes, start_states)
+        return inside_walk_ref(trie, states, start_nodes, start_states, is_above)
     ends = trie.skip[start_nodes]
-    num_nodes = int(
-        (ends - start_nodes).sum()
-    )  # more than `trie` has where starts lie below others
+    num_nodes = int((ends - start_nodes).sum())  # more than `trie` has where starts are nested
     num_tokens = int((trie.first[ends] - trie.first[start_nodes]).sum())
     found = np.empty(num_tokens, np.int32)
     exits = np.empty((num_nodes, 2), np.int32)
     missing = np.empty((num_nodes, 2), np.int32)
-    counts = kernel(*trie, *states, start_nodes, start_states, found, exits, missing)
+    starts = start_nodes, start_states, int(is_above)
+    counts = kernel(*trie, *states, *starts, found, exits, missing)
     return InsideWalk(
         found[: counts[0]].copy(),
         *exits[: counts[1]].T.copy(),

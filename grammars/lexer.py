@@ -5,6 +5,7 @@ that all grammars over one lexer share it.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Lexer:
         self._special: list[Mapping[int, int] | None] = [{}]
         self.labels: list[int | None] = [None]  # of each state: where it ends its terminal
         self._tables = InsideTables(self)
-        self._groups: dict[tuple[int, ...], np.ndarray] = {}
+        self._groups: dict[int, tuple[Any, np.ndarray]] = {}  # rows of groups, by their id
         self._dense_id: dict[int, int] = {}
         self._dense_state: list[int] = [NOTHING]
         self.dense = DenseStates(
@@ -165,19 +166,28 @@ class Lexer:
         assert label is not None
         return label
 
-    def fill_dense(self, dense: int) -> None:
-        """Make a row of the dense table."""
+    def fill_dense(self, dense: int, byte: int) -> None:
+        """Make known where a byte, and all others of its group, leads from a state."""
         terminal, key = self.key(self._dense_state[dense])
-        filled = np.zeros(256, np.int32)
-        for group, target in terminal.groups(key):
-            filled[self._group(group)] = self.dense_of(self.state(terminal, target))
-        self.dense.next[dense] = filled
+        row = self.dense.next[dense]
+        groups = terminal.groups(key)
+        if row[byte] == kernels.UNKNOWN:
+            row[:] = self._by_group(groups)
+        number = row[byte]
+        if number < 0:
+            what, bytes_of = groups[-1 - number]
+            to = terminal.reached(key, what)
+            target = kernels.DEAD if to is None else self.dense_of(self.state(terminal, to))
+            self.dense.next[dense, bytes_of] = target
 
-    def _group(self, group: Sequence[int]) -> "np.ndarray | Sequence[int]":
-        """As an index; of the groups that live as long as their terminal, made once."""
-        if not isinstance(group, tuple):
-            return group
-        found = self._groups.get(group)
-        if found is None:
-            found = self._groups[group] = np.array(group)
-        return found
+    def _by_group(self, groups: Sequence[tuple[Any, Sequence[int]]]) -> np.ndarray:
+        """[256] int32: -1 - the group of each byte; DEAD for bytes of none."""
+        kept = self._groups.get(id(groups))
+        if kept is not None:
+            return kept[1]
+        row = np.full(256, kernels.DEAD, np.int32)
+        for number, (_, bytes_of) in enumerate(groups):
+            row[list(bytes_of)] = -1 - number
+        if isinstance(groups, tuple):  # it lives as long as its terminal
+            self._groups[id(groups)] = (groups, row)
+        return row

@@ -32,13 +32,18 @@ class Terminal:
         """Next key of one byte; None where it does not lead on."""
         return self.transitions(key).get(byte)
 
-    def groups(self, key: Key) -> "Iterable[tuple[Sequence[int], Key | Elsewhere]]":
-        """As `transitions`, by groups of bytes that lead to one key."""
+    def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
+        """As `transitions`: groups of bytes that lead to one key, if any, as `reached` tells of
+        the first part. A tuple lives as long as the terminal."""
         by_id: dict[int, list[int]] = {}  # most share few objects
         moves = self.transitions(key)
         for byte, target in moves.items():
             by_id.setdefault(id(target), []).append(byte)
-        return [(group, moves[group[0]]) for group in by_id.values()]
+        return [(moves[group[0]], group) for group in by_id.values()]
+
+    def reached(self, key: Key, what: Any) -> "Key | Elsewhere | None":
+        """Where a group of bytes leads; None where it does not lead on."""
+        return what
 
     def label(self, key: Key) -> int | None:
         """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
@@ -218,9 +223,14 @@ class Text(Terminal):
         """Bytes of the characters that the automaton can read here."""
         return text_transitions(self._automaton, self._root, key)
 
-    def groups(self, key: Key) -> list[tuple[Sequence[int], Key]]:
-        """As `transitions`."""
-        return text_groups(self._automaton, self._root, key)
+    def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
+        """Those of the spelling."""
+        node: SpellingNode = key[1]
+        return node.groups
+
+    def reached(self, key: Key, what: int | SpellingNode) -> Key | None:
+        """By a class, or part of a character."""
+        return text_reached(self._automaton, self._root, key, what)
 
     def move(self, key: Key, byte: int) -> Key | None:
         """One byte of a character."""
@@ -235,26 +245,16 @@ def text_transitions(
     automaton: CharAutomaton, root: SpellingNode, key: tuple[State, SpellingNode]
 ) -> dict[int, Key]:
     """Next (state, node) by the bytes of the characters that lead on."""
-    out: dict[int, Key] = {}
-    for group, target in text_groups(automaton, root, key):
-        out |= dict.fromkeys(group, target)
-    return out
-
-
-def text_groups(
-    automaton: CharAutomaton, root: SpellingNode, key: tuple[State, SpellingNode]
-) -> list[tuple[Sequence[int], Key]]:
-    """As `text_transitions`, by groups of bytes."""
     state, node = key
     targets = automaton.row(state)
     live = sum(1 << cls for cls, target in enumerate(targets) if target is not None)
-    out: list[tuple[Sequence[int], Key]] = []
+    out: dict[int, Key] = {}
     for following, group in node.groups:
         if isinstance(following, SpellingNode):
             if following.classes & live:
-                out.append((group, (state, following)))
+                out |= dict.fromkeys(group, (state, following))
         elif live >> following & 1:
-            out.append((group, (targets[following], root)))
+            out |= dict.fromkeys(group, (targets[following], root))
     return out
 
 
@@ -262,10 +262,18 @@ def text_move(
     automaton: CharAutomaton, root: SpellingNode, key: tuple[State, SpellingNode], byte: int
 ) -> Key | None:
     """The next (state, node) by one byte; None where no character that leads on is spelled so."""
-    state, node = key
-    following = node.next.get(byte)
-    if following is None:
-        return None
+    following = key[1].next.get(byte)
+    return None if following is None else text_reached(automaton, root, key, following)
+
+
+def text_reached(
+    automaton: CharAutomaton,
+    root: SpellingNode,
+    key: tuple[State, SpellingNode],
+    following: int | SpellingNode,
+) -> Key | None:
+    """The next (state, node) by a class, or by the start of a character of some classes."""
+    state = key[0]
     if not isinstance(following, SpellingNode):
         target = automaton.step(state, following)
         return None if target is None else (target, root)

@@ -23,8 +23,8 @@ from ramify.grammars.terminals import (
     Key,
     Shadow,
     Terminal,
-    text_groups,
     text_move,
+    text_reached,
     text_transitions,
 )
 
@@ -49,6 +49,7 @@ class Quoted(Terminal):
         if automaton.alphabet is AnyText.alphabet:
             root = ANY_ROOT
         self.root = root or spelling(automaton.alphabet, json=True)
+        self._root_groups = (*self.root.groups, (CLOSED, (0x22,)))
         self.start: Key = OPEN
         self._unbounded: Quoted | None = None  # without the bounds of a `Counted`
 
@@ -61,14 +62,18 @@ class Quoted(Terminal):
             out[0x22] = CLOSED
         return out
 
-    def groups(self, key: Key) -> list[tuple[Sequence[int], Key]]:
-        """As `transitions`."""
+    def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
+        """Those of the spelling, and the closing quote."""
         if not isinstance(key, tuple):
-            return [((0x22,), (self.automaton.start, self.root))] if key == OPEN else []
-        out = text_groups(self.automaton, self.root, key)
-        if key[1] is self.root and self.automaton.accepts(key[0]):
-            out.append(((0x22,), CLOSED))
-        return out
+            return [((self.automaton.start, self.root), (0x22,))] if key == OPEN else []
+        node: SpellingNode = key[1]
+        return self._root_groups if node is self.root else node.groups
+
+    def reached(self, key: Key, what: Any) -> Key | None:
+        """By a class, part of a character or a quote."""
+        if what is CLOSED:
+            return CLOSED if self.automaton.accepts(key[0]) else None
+        return what if key == OPEN else text_reached(self.automaton, self.root, key, what)
 
     def move(self, key: Key, byte: int) -> Key | None:
         """One byte of a character, or a quote."""

@@ -37,22 +37,24 @@ def test_the_kernel_equals_its_reference(pattern):
     below = [node for node in range(trie.num_nodes) if trie.skip[node] > node + 1]
     for nodes in ([0], below):
         starts = np.array(nodes, np.int32)
-        args = trie, dense, starts, np.full_like(starts, start)
+        args = trie, dense, starts, np.full_like(starts, start), False
         assert_same(kernels.inside_walk(*args), kernels.inside_walk_ref(*args))
 
 
-def test_a_walk_stops_at_unknown_rows_and_goes_on_from_there():
+def test_a_walk_leaves_out_what_is_not_known_and_goes_on_from_there():
     dense, start = walk_of("[a-z]+")
     begin = np.zeros(1, np.int32), np.full(1, start, np.int32)
-    whole = kernels.inside_walk_ref(VOCABULARY.trie, dense, *begin)
+    whole = kernels.inside_walk_ref(VOCABULARY.trie, dense, *begin, False)
     reached = int(dense.next[start, ord("a")])
-    row = dense.next[reached].copy()
-    dense.next[reached] = kernels.UNKNOWN
-    for walk in (kernels.inside_walk, kernels.inside_walk_ref):
-        first = walk(VOCABULARY.trie, dense, *begin)
-        assert set(first.missing_states.tolist()) == {reached}
-    dense.next[reached] = row
-    rest = kernels.inside_walk(VOCABULARY.trie, dense, first.missing_nodes, first.missing_states)
+    known = dense.next[reached, ord("b")]
+    dense.next[reached, ord("b")] = -1
+    first = kernels.inside_walk(VOCABULARY.trie, dense, *begin, False)
+    assert_same(first, kernels.inside_walk_ref(VOCABULARY.trie, dense, *begin, False))
+    assert set(first.missing_states.tolist()) == {reached}
+    dense.next[reached, ord("b")] = known
+    args = VOCABULARY.trie, dense, first.missing_nodes, first.missing_states, True
+    rest = kernels.inside_walk(*args)
+    assert_same(rest, kernels.inside_walk_ref(*args))
     both = [*first.token_ids.tolist(), *rest.token_ids.tolist()]
     assert sorted(both) == sorted(whole.token_ids.tolist())
 
