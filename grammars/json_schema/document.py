@@ -10,6 +10,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Limits
 
+Scope = frozenset[tuple[str, str]]  # (anchor, URI of the resource that a dynamic one leads to)
 Dropped = frozenset[tuple[str, str]]  # (pointer of a schema, keyword)
 Json = Any  # what json.loads gives, with Decimal for numbers that have a fraction or an exponent
 
@@ -41,13 +42,16 @@ _MAP_KEYWORDS = frozenset(
 class Schema:
     """A subschema in its place. Compared by identity: the document makes each place once."""
 
-    __slots__ = ("_children", "base", "document", "pointer", "value")
+    __slots__ = ("_children", "base", "document", "pointer", "scope", "value")
 
-    def __init__(self, document: "Document", value: Json, pointer: str, base: str) -> None:
+    def __init__(
+        self, document: "Document", value: Json, pointer: str, base: str, scope: Scope
+    ) -> None:
         self.document = document
         self.value = value  # a dict or a bool
         self.pointer = pointer
         self.base = base  # URI that its references are relative to
+        self.scope = scope  # of anchors that are dynamic in several resources
         self._children: dict[tuple[str | int, ...], Schema] = {}
 
     def __repr__(self) -> str:
@@ -65,7 +69,9 @@ class Schema:
             for part in path:
                 value = value[part]
             pointer = self.pointer + _pointer(path)
-            found = self._children[path] = self.document.schema(value, pointer, self.base)
+            found = self._children[path] = self.document.schema(
+                value, pointer, self.base, self.scope
+            )
         return found
 
     def is_relaxed(self, keyword: str) -> bool:
@@ -98,20 +104,28 @@ class Document:
         self._limits = limits
         self.dropped = dropped  # what is not enforced
         self.pattern_places: dict[str, str] = {}  # pattern -> pointer of a keyword that has it
-        self._schemas: dict[tuple[str, int], Schema] = {}
-        self._resolved: dict[tuple[str, str, str], Schema] = {}  # by base, keyword and reference
+        self._schemas: dict[tuple[str, int, Scope], Schema] = {}
+        # by base, scope, keyword and reference
+        self._resolved: dict[tuple[str, Scope, str, str], Schema] = {}
         self._resources: dict[str, Schema] = {}  # by absolute URI, "" for the document itself
-        self._dynamic: set[str] = set()  # URIs that are dynamic anchors
+        self._dynamic: dict[str, set[str]] = {}  # dynamic anchor -> URIs of resources that have it
+        self._ambiguous: list[str] = []  # dynamic anchors of several resources
         self._value = value = self._load(text)
         self.draft = self._find_draft(value)  # 4, 6, 7, 2019 or 2020
         self.root = self.schema(value, "", "")
         self._resources[""] = self.root
         if "$id" in text or '"id"' in text or "nchor" in text:
             self._register(self.root)
+            self._ambiguous = [name for name, uris in self._dynamic.items() if len(uris) > 1]
+            if self._ambiguous:
+                self._schemas.clear()  # they have no scope yet
+                self.root = self.at("")
 
-    def schema(self, value: Json, pointer: str, base: str) -> Schema:
-        """The one `Schema` of a place."""
-        key = (pointer, id(value))
+    def schema(self, value: Json, pointer: str, base: str, scope: Scope = frozenset()) -> Schema:
+        """The one `Schema` of a place and scope; the scope is that of what leads there."""
+        if self._ambiguous:
+            scope = self._entered(scope, self._base(value, base))
+        key = (pointer, id(value), scope)
         found = self._schemas.get(key)
         if found is None:
             if not isinstance(value, (dict, bool)):
@@ -128,8 +142,18 @@ class Document:
                     pointer=pointer,
                 )
             base = self._base(value, base)
-            found = self._schemas[key] = Schema(self, self._kept(value, pointer), pointer, base)
+            kept = self._kept(value, pointer)
+            found = self._schemas[key] = Schema(self, kept, pointer, base, scope)
         return found
+
+    def _entered(self, scope: Scope, uri: str) -> Scope:
+        """The scope inside of a resource: what is there already comes first."""
+        known = {name for name, _ in scope}
+        return scope | {
+            (name, uri)
+            for name in self._ambiguous
+            if name not in known and uri in self._dynamic[name]
+        }
 
     def _kept(self, value: Json, pointer: str) -> Json:
         """A schema without what is dropped of it."""
@@ -148,10 +172,13 @@ class Document:
         reference = schema.get(keyword)
         if not isinstance(reference, str):
             schema.invalid(keyword, f"{reference!r} is not a string")
-        key = (schema.base, keyword, reference)
+        key = (schema.base, schema.scope, keyword, reference)
         found = self._resolved.get(key)
         if found is None:
-            found = self._resolved[key] = self._resolve(schema, keyword, reference)
+            found = self._resolve(schema, keyword, reference)
+            if self._ambiguous:
+                found = self.at(found.pointer, schema.scope)
+            self._resolved[key] = found
         return found
 
     def _resolve(self, schema: Schema, keyword: str, reference: str) -> Schema:
@@ -159,9 +186,9 @@ class Document:
             urljoin(schema.base, reference) if reference[:1] != "#" else reference
         )
         uri = uri if reference[:1] != "#" else urldefrag(schema.base)[0]
+        if keyword != "$ref" and uri in self._dynamic.get(fragment, ()):
+            uri = dict(schema.scope).get(fragment, uri)
         absolute = f"{uri}#{fragment}" if fragment else uri
-        if keyword != "$ref" and (absolute in self._dynamic or len(self._dynamic) > 1):
-            self._check_static(schema, keyword, absolute)
         found = self._resources.get(absolute)
         if found is not None:
             return found
@@ -172,16 +199,6 @@ class Document:
         if fragment and not fragment.startswith("/"):
             schema.invalid(keyword, f"{reference!r}: there is no such anchor")
         return self._walk(schema, keyword, resource, unquote(fragment))
-
-    def is_dynamic(self) -> bool:
-        """Has it dynamic anchors?"""
-        return bool(self._dynamic)
-
-    def _check_static(self, schema: Schema, keyword: str, absolute: str) -> None:
-        """A dynamic reference is decided by the text only if its anchor is in one resource."""
-        name = absolute.partition("#")[2]
-        if sum(uri.partition("#")[2] == name for uri in self._dynamic) > 1:
-            schema.refuse(keyword, f"anchor {name!r} is dynamic in several resources")
 
     def _load(self, text: str) -> Json:
         if len(text) > self._limits.spec_bytes:
@@ -231,11 +248,13 @@ class Document:
             for anchor in anchors:
                 if isinstance(anchor, str):
                     self._resources.setdefault(f"{schema.base}#{anchor}", schema)
-            if isinstance(anchors[1], str):
-                self._dynamic.add(f"{schema.base}#{anchors[1]}")
+            # draft 2019-09: the one dynamic anchor of a resource, with no name
+            dynamic = "" if value.get("$recursiveAnchor") is True else anchors[1]
+            if isinstance(dynamic, str):
+                self._dynamic.setdefault(dynamic, set()).add(schema.base)
             todo += [child for _, child in children(schema)]
 
-    def at(self, pointer: str) -> Schema:
+    def at(self, pointer: str, scope: Scope = frozenset()) -> Schema:
         """The schema at a JSON pointer; `KeyError` and its like where there is none."""
         value, base, path = self._value, "", ""
         for part in pointer.split("/")[1:]:
@@ -244,7 +263,7 @@ class Document:
             part = part.replace("~1", "/").replace("~0", "~")
             value = value[_index(part)] if isinstance(value, list) else value[part]
             path += _pointer((part,))
-        return self.schema(value, path, base)
+        return self.schema(value, path, base, scope)
 
     def _walk(self, schema: Schema, keyword: str, resource: Schema, fragment: str) -> Schema:
         try:

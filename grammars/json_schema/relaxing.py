@@ -142,8 +142,8 @@ class _Relaxation:
     def _narrowing_above(self, schema: Schema) -> list[tuple[Schema, str]]:
         """The outermost keywords under which a wider schema makes the document narrower."""
         found: list[tuple[Schema, str]] = []
-        seen = {schema}
-        todo = [schema]
+        seen = {each for each in self._above if each.pointer == schema.pointer}
+        todo = list(seen)
         while todo:
             for above, keyword in self._above.get(todo.pop(), ()):
                 if _may_narrow(above, keyword) and above in self._widening:
