@@ -57,6 +57,9 @@ class EngineConfig:
     schedule_policy: Policy = option("lpm", "order of waiting requests")
     max_queued_requests: int = option(2048, "waiting requests; beyond: 503 queue_full")
     disable_radix_cache: bool = option(False, "compute every prompt from its first token")
+    disable_overlap_schedule: bool = option(
+        False, "on a GPU, plan each step only once the one before it is done"
+    )
     disable_jump_forward: bool = option(False, "decode tokens one by one that a grammar forces")
     random_seed: int = option(0, "seeds requests that bring none, and dummy weights")
     num_threads: int | None = option(None, "CPU threads of the model; default: the machine's cores")

@@ -48,6 +48,7 @@ class Request:
     num_prompt: int  # tokens the caller sent; token_ids[num_prompt:] is the output
     slots: np.ndarray  # [capacity] int32: slot of each position below num_computed
     num_computed: int = 0  # positions whose K and V are written, or planned to be
+    num_pending: int = 0  # tokens after `token_ids` that steps under way are choosing
     tree_len: int = 0  # positions whose slots the radix tree owns
     node: "RadixNode | None" = None  # deepest locked node; None while waiting
     num_cached: int | None = None  # prompt tokens not computed here; None until first admitted
@@ -75,6 +76,16 @@ class Request:
     def output_len(self) -> int:
         """Tokens generated so far."""
         return len(self.token_ids) - self.num_prompt
+
+    @property
+    def num_ahead(self) -> int:
+        """Tokens once the steps under way are committed, if none of them ends the request."""
+        return len(self.token_ids) + self.num_pending
+
+    @property
+    def output_ahead(self) -> int:
+        """Of those, the generated ones."""
+        return len(self.token_ids) + self.num_pending - self.num_prompt
 
 
 class PlannedRows(NamedTuple):

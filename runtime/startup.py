@@ -23,9 +23,10 @@ from ramify.runtime.loader.weights import iterate_weights
 from ramify.runtime.models.config import ModelConfig
 from ramify.runtime.models.llama import LlamaModel, load_model
 from ramify.runtime.scheduler.scheduler import Scheduler
+from ramify.runtime.step_loop import OverlapLoop, PlainLoop, StepLoop
 from ramify.runtime.streams import Streams
 from ramify.runtime.tokenizer.tokenizer import Tokenizer, load_tokenizer
-from ramify.runtime.worker import StepExecutor, Worker
+from ramify.runtime.worker import Worker
 
 CPU_MEMORY = 4 << 30  # bytes the KV pool may take on a CPU at most, before mem_fraction_static
 MIN_SLOTS = 16
@@ -89,8 +90,8 @@ def start_worker(config: EngineConfig, streams: Streams) -> Parts:
         context_length=context_length,
         guide=partial(Guide, forcing=forcing_of(tokenizer)),
     )
-    executor = _make_executor(config, model, kv_pool)
-    worker = Worker(scheduler, executor, streams.publish, streams.fail)
+    loop = _make_loop(config, scheduler, model, kv_pool)
+    worker = Worker(scheduler, loop, streams.publish, streams.fail)
     info = ModelInfo(
         model=files.name,
         context_length=context_length,
@@ -134,12 +135,16 @@ def _load(config: EngineConfig, files: ModelFiles, context_length: int) -> Llama
     )
 
 
-def _make_executor(config: EngineConfig, model: LlamaModel, kv_pool: KVPool) -> StepExecutor:
+def _make_loop(
+    config: EngineConfig, scheduler: Scheduler, model: LlamaModel, kv_pool: KVPool
+) -> StepLoop:
     if model.device.type == "cpu":
-        return Executor(model, kv_pool)
+        return PlainLoop(scheduler, Executor(model, kv_pool))
     from ramify.runtime.executor.gpu_executor import GPUExecutor  # imports Triton
 
-    return GPUExecutor(model, kv_pool, max_requests=config.max_running_requests)
+    executor = GPUExecutor(model, kv_pool, max_requests=config.max_running_requests)
+    kind = PlainLoop if config.disable_overlap_schedule else OverlapLoop
+    return kind(scheduler, executor)
 
 
 def _make_kv_pool(config: EngineConfig, model: LlamaModel, context_length: int) -> KVPool:

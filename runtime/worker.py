@@ -10,21 +10,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
 
 from ramify.lang.errors import EngineError, ErrorInfo, RamifyError, Unavailable
-from ramify.runtime.core import BatchPlan, EngineStats, RowResult, TokenDelta, TokenRequest
+from ramify.runtime.core import EngineStats, TokenDelta, TokenRequest
 from ramify.runtime.scheduler.scheduler import Scheduler
+from ramify.runtime.step_loop import StepLoop
 
 log = logging.getLogger(__name__)
-
-
-class StepExecutor(Protocol):
-    """What runs a planned step."""
-
-    def execute(self, plan: BatchPlan) -> list[RowResult]:
-        """Run the step; results in the order of `plan.rows`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +46,12 @@ class Worker:
     def __init__(
         self,
         scheduler: Scheduler,
-        executor: StepExecutor,
+        loop: StepLoop,
         publish: Callable[[list[TokenDelta]], None],
         on_death: Callable[[ErrorInfo], None],
     ) -> None:
         self._scheduler = scheduler
-        self._executor = executor
+        self._loop = loop
         self._publish = publish
         self._on_death = on_death  # a bug outside any step: no delta will come any more
         self._stats = scheduler.stats()
@@ -108,7 +100,8 @@ class Worker:
     def _run(self) -> None:
         try:
             while self._take_commands():
-                self._step()
+                for deltas in self._loop.turn():
+                    self._send(deltas)
             self._send(self._scheduler.abort_all())
         except Exception as error:
             log.exception("the worker died; every request it held ends with an error")
@@ -125,7 +118,7 @@ class Worker:
 
     def _take_commands(self) -> bool:
         """Handle the commands waiting; with no work, wait for one. False: time to end."""
-        block = not self._scheduler.has_work
+        block = not (self._scheduler.has_work or self._loop.is_under_way)
         while True:
             try:
                 command = self._inbox.get(block=block)
@@ -168,27 +161,7 @@ class Worker:
                     self._scheduler.abort(earlier.rid, earlier.index)
                 raise
 
-    def _step(self) -> None:
-        plan = self._scheduler.plan()
-        self._send(self._scheduler.drain_expired())
-        if plan is None:
-            return
-        try:
-            results = self._executor.execute(plan)
-        except Exception as error:
-            rids = [entry.request.spec.rid for entry in plan.rows]
-            log.exception("step failed; its requests end with an error: rids=%s", rids)
-            self._send(self._scheduler.fail(plan, _step_error(error).info()))
-        else:
-            self._send(self._scheduler.commit(plan, results))
-
     def _send(self, deltas: list[TokenDelta]) -> None:
         self._stats = self._scheduler.stats()  # before the deltas: who has read one sees its cost
         if deltas:
             self._publish(deltas)
-
-
-def _step_error(error: Exception) -> RamifyError:
-    if isinstance(error, RamifyError):
-        return error
-    return EngineError(f"the step failed: {type(error).__name__}: {error}", code="step_failed")

@@ -35,6 +35,7 @@ from ramify.runtime.loader.weights import iterate_weights
 from ramify.runtime.models.config import load_model_config
 from ramify.runtime.models.llama import LlamaModel, load_model
 from ramify.runtime.scheduler.scheduler import Scheduler
+from ramify.runtime.step_loop import OverlapLoop, PlainLoop
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPE = torch.bfloat16 if torch.cuda.is_available() else torch.float32
@@ -44,7 +45,10 @@ MAX_RUNNING = 512
 class Core:
     """Scheduler and executor, stepped by hand."""
 
-    def __init__(self, model: LlamaModel, kv_pool: KVPool, **options: Any) -> None:
+    def __init__(
+        self, model: LlamaModel, kv_pool: KVPool, loop: type = OverlapLoop, **options: Any
+    ) -> None:
+        self.loop = loop
         self.executor = GPUExecutor(model, kv_pool, max_requests=MAX_RUNNING, **options)
         self.num_slots = kv_pool.num_slots
         self.context = model.config.max_position_embeddings
@@ -73,8 +77,9 @@ class Core:
         """The tokens of every request."""
         self.add(asks)
         outputs: list[list[int]] = [[] for _ in asks]
-        while (plan := self.scheduler.plan()) is not None:
-            for delta in self.scheduler.commit(plan, self.executor.execute(plan)):
+        loop = self.loop(self.scheduler, self.executor)
+        while self.scheduler.has_work or loop.is_under_way:
+            for delta in (delta for deltas in loop.turn() for delta in deltas):
                 assert delta.error is None, delta.error
                 outputs[int(delta.rid)] += delta.token_ids
         return outputs
@@ -167,13 +172,15 @@ def _our_logits(model: LlamaModel, ids: list[int], length: int) -> torch.Tensor:
 
 def check_tokens(model: LlamaModel, pool: KVPool, asks: list[Ask]) -> dict[str, float]:
     """Share of equal tokens, and of requests equal throughout, of each way against the plainest."""
-    plain = Core(model, pool, graphs=False, share_min=None).run(asks)
+    plain = Core(model, pool, graphs=False, share_min=None, loop=PlainLoop).run(asks)
     found = {}
-    for name, options in {
-        "graphs": {"graphs": True, "share_min": None},
-        "shared": {"graphs": False, "share_min": 1},
-        "both": {"graphs": True},
-    }.items():
+    ways: dict[str, dict[str, Any]] = {
+        "graphs": {"graphs": True, "share_min": None, "loop": PlainLoop},
+        "shared": {"graphs": False, "share_min": 1, "loop": PlainLoop},
+        "overlap": {"graphs": False, "share_min": None, "loop": OverlapLoop},
+        "all": {"graphs": True},
+    }
+    for name, options in ways.items():
         tokens = Core(model, pool, **options).run(asks)
         pairs = list(zip(tokens, plain, strict=True))
         found[name] = sum(one == other for one, other in pairs) / len(pairs)

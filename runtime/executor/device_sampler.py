@@ -132,7 +132,9 @@ def _parameters(
     packed = np.empty((5, len(requests)), np.float32)
     for row, request in enumerate(requests):
         s = request.spec.sampling
-        point = uniform(s.seed or 0, request.spec.index, request.output_len) if s.temperature else 0
+        point = (
+            uniform(s.seed or 0, request.spec.index, request.output_ahead) if s.temperature else 0
+        )
         packed[:4, row] = s.temperature, s.top_p, s.min_p, min(point, _BELOW_ONE)
     top_k = packed[4].view(np.int32)
     top_k[:] = [request.spec.sampling.top_k for request in requests]
@@ -181,7 +183,7 @@ def _add_changes(changes: dict[tuple[int, int], _Change], row: int, request: Req
 
 def _biases(s: Sampling, request: Request) -> dict[int, float]:
     biases = dict(s.logit_bias)
-    if request.output_len < s.min_tokens:
+    if request.output_ahead < s.min_tokens:
         stops = s.stop_token_ids + (() if s.ignore_eos else request.spec.eos_token_ids)
         biases |= dict.fromkeys(stops, -float("inf"))
     return biases

@@ -101,11 +101,11 @@ class GPUExecutor:
         wanted = sampled + [
             int(starts[t.entry]) + t.position - rows[t.entry].start for t in targets
         ]
-        packed = to_device(_pack(rows), self._device)
+        packed = to_device(self._pack(rows), self._device)
         work, tiles = self._work.plan(rows, [self._table.place(e.request).base for e in rows])
         hidden = self._runner.forward(
             DeviceRows(
-                input_ids=packed[0],
+                input_ids=self._known(packed[0]),
                 positions=packed[1],
                 out_loc=packed[2],
                 logit_rows=to_device(np.array(wanted, np.int64), self._device),
@@ -117,6 +117,29 @@ class GPUExecutor:
         )
         logits = self._runner.logits(hidden[: len(sampled)])
         return logits, self._score(hidden[len(sampled) :], targets, rows)
+
+    def _pack(self, rows: Sequence[PlannedRows]) -> np.ndarray:
+        """[3, T] int32: token, position, slot (-1 = not stored) of each row.
+
+        A token that the step under way is choosing is -1 - the request's row in the table.
+        """
+        packed = np.empty((3, sum(entry.end - entry.start for entry in rows)), np.int32)
+        at = 0
+        for entry in rows:
+            request, end = entry.request, at + entry.end - entry.start
+            known = min(end, at + request.num_tokens - entry.start)
+            packed[0, at:known] = request.token_ids[entry.start : entry.end]
+            packed[0, known:end] = -1 - self._table.place(request).row
+            packed[1, at:end] = np.arange(entry.start, entry.end)
+            packed[2, at:end] = request.slots[entry.start : entry.end]
+            packed[2, at : at + entry.write_from - entry.start] = -1
+            at = end
+        return packed
+
+    def _known(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The tokens of `_pack`, those chosen by now filled in."""
+        chosen = self._table.last_token[(-1 - input_ids).clamp(min=0)]
+        return torch.where(input_ids < 0, chosen, input_ids)
 
     def _score(
         self, hidden: torch.Tensor, targets: "list[_Target]", rows: Sequence[PlannedRows]
@@ -230,20 +253,6 @@ def _is_decode(entry: PlannedRows) -> bool:
         and entry.sample
         and entry.end > len(request.prefill_ids)
     )
-
-
-def _pack(rows: Sequence[PlannedRows]) -> np.ndarray:
-    """[3, T] int32: token, position, slot (-1 = not stored) of each row."""
-    packed = np.empty((3, sum(entry.end - entry.start for entry in rows)), np.int32)
-    at = 0
-    for entry in rows:
-        end = at + entry.end - entry.start
-        packed[0, at:end] = entry.request.token_ids[entry.start : entry.end]
-        packed[1, at:end] = np.arange(entry.start, entry.end)
-        packed[2, at:end] = entry.request.slots[entry.start : entry.end]
-        packed[2, at : at + entry.write_from - entry.start] = -1
-        at = end
-    return packed
 
 
 def _check(values: Sequence[TokenLogprob]) -> ErrorInfo | None:

@@ -59,16 +59,26 @@ class Planner:
         self._ordering = ordering(config.schedule_policy, config.random_seed)
         self._num_overtakes = 0  # admissions since the longest waiting request was admitted
 
-    def plan(self, step: int, now: float) -> list[PlannedRows]:
-        """The rows of step number `step` (from 1); empty only if no request is live."""
-        self._relieve_pressure()
+    def plan(self, step: int, now: float, *, is_ahead: bool) -> list[PlannedRows]:
+        """The rows of step number `step` (from 1); empty only if no request is live, or, with
+        another step under way (`is_ahead`), if that has to be committed first."""
+        if self._urgent_slots() > self.residency.num_available:
+            if is_ahead:
+                return []
+            self._relieve_pressure()
         rows = self._decode_rows()
         draft = _Draft(step, now, rows, self._budget - sum(row.end - row.start for row in rows))
-        for seq in sorted(self.queues.prefilling):
+        for request in self._unfinished_prefills():
             if draft.budget > 0:
-                self._plan_chunk(self.queues.prefilling[seq], draft)
+                self._plan_chunk(request, draft)
         self._admit(draft)
         return draft.rows
+
+    def _unfinished_prefills(self) -> list[Request]:
+        """Oldest first: not those whose last chunk is under way."""
+        prefilling = self.queues.prefilling
+        requests = (prefilling[seq] for seq in sorted(prefilling))
+        return [request for request in requests if request.next_row < len(request.prefill_ids)]
 
     def retract(self, request: Request) -> None:
         """Send a running request back to waiting; what it computed stays in the tree for it."""
@@ -87,8 +97,6 @@ class Planner:
         The oldest is never retracted, so at least one request always gets on and ends.
         """
         need = self._urgent_slots()
-        if need <= self.residency.num_available:
-            return
         running = self.queues.running()
         oldest = min(request.seq for request in running)
         victims = sorted((r for r in running if r.seq != oldest), key=self._cost_of_retraction)
@@ -102,13 +110,12 @@ class Planner:
     def _urgent_slots(self) -> int:
         queues = self.queues
         need = _num_decode_rows(queues.decoding)
-        if not queues.prefilling:
-            return need
-        oldest = min(queues.prefilling)
+        request = next(iter(self._unfinished_prefills()), None)
         budget = self._budget - need
-        if budget <= 0 or (queues.decoding and min(queues.decoding) < oldest):
+        if request is None or budget <= 0:
             return need
-        request = queues.prefilling[oldest]
+        if queues.decoding and min(queues.decoding) < request.seq:
+            return need
         match = self.residency.match(request)
         end = self._chunk_end(request, _first_row(request, match.length), budget, is_first=True)
         assert end is not None
@@ -127,7 +134,10 @@ class Planner:
         rows = []
         slots, taken = self.residency.allocate(_num_decode_rows(decoding)), 0
         for request in decoding.values():
-            start, end = request.num_computed, request.num_tokens
+            start = request.num_computed
+            end = start + _num_rows(request)
+            if end == start:
+                continue
             request.slots[start:end] = slots[taken : taken + end - start]
             request.num_computed = end
             taken += end - start
@@ -246,8 +256,15 @@ class Planner:
 
 
 def _num_decode_rows(decoding: dict[int, Request]) -> int:
-    """The last token of each request, and before it those that a grammar forced."""
-    return sum(request.num_tokens - request.num_computed for request in decoding.values())
+    return sum(map(_num_rows, decoding.values()))
+
+
+def _num_rows(request: Request) -> int:
+    """The last token of a request that decodes, and before it those that a grammar forced; none if
+    the step under way is its last."""
+    if request.output_ahead >= request.spec.sampling.max_tokens:
+        return 0
+    return request.num_ahead - request.num_computed
 
 
 def next_logprob_row(request: Request) -> int | None:

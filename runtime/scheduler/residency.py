@@ -80,14 +80,15 @@ class Residency:
         start, end = request.tree_len, request.num_computed
         node = request.node
         if keep_decoded:
-            tokens = np.array(request.token_ids[start:end], dtype=np.int32)
-            self.tree.insert(node, tokens, request.slots[start:end], step=0)
-        else:
-            self.pool.free(request.slots[start:end])
+            sure = max(start, end - request.num_pending)  # rows of no step that is still under way
+            tokens = np.array(request.token_ids[start:sure], dtype=np.int32)
+            self.tree.insert(node, tokens, request.slots[start:sure], step=0)
+            start = sure
+        self.pool.free(request.slots[start:end])
         # [0, end) tree or pool   [end, num_tokens) nobody
         self.tree.unlock(node)
         request.node, request.slots = None, _NO_SLOTS
-        request.num_computed = request.tree_len = request.next_row = 0
+        request.num_computed = request.tree_len = request.next_row = request.num_pending = 0
 
     def forget(self, node: RadixNode | None, min_end: int) -> None:
         """Drop `node` and its ancestors that end after `min_end` and are used by nobody."""
@@ -112,7 +113,7 @@ class Residency:
         for request in running:
             node, tree_len = request.node, request.tree_len
             assert node is not None and node.is_live and node.end == tree_len, request
-            assert tree_len <= request.num_computed <= request.num_tokens, request
+            assert tree_len <= request.num_computed <= request.num_ahead, request
             assert (request.slots[:tree_len] == self.tree.path_slots(node, 0)).all(), request
             owned.append(request.slots[tree_len : request.num_computed])
             while node is not None:

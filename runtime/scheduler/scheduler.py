@@ -7,18 +7,23 @@ Every accepted sequence gets exactly one final delta: a finish or an error. The 
         plan = scheduler.plan()
         send(scheduler.drain_expired())
         if plan is not None:
-            send(scheduler.commit(plan, executor.execute(plan)))   # or scheduler.fail(plan, error)
+            send(scheduler.commit(plan, executor.execute(plan)))   # or scheduler.fail(error)
+
+A loop may be one step ahead: after `advance(plan)` the next step can be planned before this one is
+committed, its tokens counted but not known. Requests for which the host must know them first make
+`plan` return None until then.
 """
 
-import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.matcher import TokenGrammar
-from ramify.lang.errors import DeadlineExceeded, EngineError, ErrorInfo, InvalidRequest, Unavailable
+from ramify.lang.errors import EngineError, ErrorInfo, InvalidRequest, Unavailable
 from ramify.lang.protocol import FinishReason, TokenLogprob
 from ramify.runtime.cache.radix_tree import RadixNode, RadixTree
 from ramify.runtime.cache.slot_pool import SlotPool
@@ -42,11 +47,21 @@ from ramify.runtime.scheduler.commit import (
     stop_reason,
     token_delta,
 )
+from ramify.runtime.scheduler.deadlines import Deadlines, deadline_error
 from ramify.runtime.scheduler.planner import Planner, Queues
 from ramify.runtime.scheduler.residency import Residency
 
 _NO_SLOTS = np.empty(0, dtype=np.int32)
 _ABORTED = FinishReason(type="abort")
+
+
+@dataclass(slots=True)
+class _Step:
+    """A plan that is not committed yet."""
+
+    plan: BatchPlan
+    number: int  # from 1; what the tree's nodes say they were born in
+    is_advanced: bool = False  # are its tokens counted as pending?
 
 
 class Scheduler:
@@ -70,10 +85,9 @@ class Scheduler:
         self._residency = Residency(pool, tree)
         self._planner = Planner(config, self._residency, self._queues)
         self._live: dict[str, dict[int, Request]] = {}  # rid -> index -> request
-        self._deadlines: list[tuple[float, int, Request]] = []  # heap; ended requests linger
+        self._deadlines = Deadlines(self._is_live)
         self._expired: list[TokenDelta] = []
-        self._in_flight: BatchPlan | None = None
-        self._late_aborts: list[tuple[str, int | None]] = []  # asked for during a step
+        self._under_way: deque[_Step] = deque()  # oldest first; at most two
         self._num_accepted = 0
         self._num_planned = 0
         self._num_steps = 0
@@ -111,7 +125,8 @@ class Scheduler:
         self._live.setdefault(spec.rid, siblings)[spec.index] = request
         self._queues.waiting[request.seq] = request
         if spec.deadline is not None:
-            self._watch_deadline(spec.deadline, request)
+            num_live = len(self._queues.waiting) + self._queues.num_running
+            self._deadlines.watch(spec.deadline, request, num_live)
 
     def _new_request(self, spec: TokenRequest) -> Request:
         seq = self._num_accepted
@@ -142,13 +157,7 @@ class Scheduler:
             raise refusal(error, spec.sampling) from error
 
     def abort(self, rid: str, index: int | None = None) -> list[TokenDelta]:
-        """End all sequences of `rid`, or that one; unknown ids are ignored.
-
-        While a step is in flight they end with it: their deltas come from `commit` or `fail`.
-        """
-        if self._in_flight is not None:
-            self._late_aborts.append((rid, index))
-            return []
+        """End all sequences of `rid`, or that one; unknown ids are ignored."""
         siblings = self._live.get(rid, {})
         requests = [request for i, request in siblings.items() if index is None or i == index]
         now = self._clock()
@@ -156,34 +165,66 @@ class Scheduler:
         return [self._end(request, final_delta(request, now, _ABORTED)) for request in requests]
 
     def abort_all(self) -> list[TokenDelta]:
-        """End every live sequence, between two steps."""
+        """End every live sequence."""
         return [delta for rid in list(self._live) for delta in self.abort(rid)]
 
     def plan(self) -> BatchPlan | None:
-        """The next step, its slots allocated; None if nothing is left to do."""
-        assert self._in_flight is None, "commit or fail the last plan first"
+        """The next step, its slots allocated; None if nothing is left to do, or nothing before the
+        step under way is committed."""
+        is_ahead = bool(self._under_way)
+        if is_ahead and not self._may_go_ahead(self._under_way[-1]):
+            return None
         now = self._clock()
         self._expire(now)
         if not self._live:
             return None
-        self._num_planned += 1
-        rows = self._planner.plan(self._num_planned, now)
-        assert rows, f"no progress: {self.stats()}"
-        self._in_flight = BatchPlan(tuple(rows))
-        return self._in_flight
+        number = self._num_planned + 1
+        rows = self._planner.plan(number, now, is_ahead=is_ahead)
+        if not rows:
+            assert is_ahead, f"no progress: {self.stats()}"
+            return None
+        self._num_planned = number
+        plan = BatchPlan(tuple(rows))
+        self._under_way.append(_Step(plan, number))
+        return plan
+
+    @staticmethod
+    def _may_go_ahead(step: "_Step") -> bool:
+        """May another step be planned before the host has seen what this one finds?"""
+        if not step.is_advanced:
+            raise AssertionError("commit or fail the last plan first, or advance it")
+        return not any(
+            entry.logprob_start is not None or _reads_its_output(entry.request)
+            for entry in step.plan.rows
+        )
+
+    def advance(self, plan: BatchPlan) -> None:
+        """The step was launched: from here on plans count the tokens it is choosing."""
+        step = self._under_way[-1]
+        assert plan is step.plan and not step.is_advanced, "not the step planned last"
+        step.is_advanced = True
+        for entry in plan.rows:
+            if entry.sample:
+                entry.request.num_pending += 1
+                self._start_decoding(entry.request)
 
     def commit(self, plan: BatchPlan, results: Sequence[RowResult]) -> list[TokenDelta]:
         """Take a step's results, in the plan's order; what each sequence gained or ended with."""
-        assert plan is self._in_flight and len(results) == len(plan.rows), "not this step's results"
-        self._in_flight = None
+        step = self._under_way[0]
+        assert plan is step.plan and len(results) == len(plan.rows), "not the oldest step's results"
+        self._under_way.popleft()
         self._num_steps += 1
         self._num_computed += plan.num_tokens
         now = self._clock()
         deltas = []
         for entry, result in zip(plan.rows, results, strict=True):
+            if not self._is_live(entry.request):
+                continue  # it ended while the step was under way
+            if step.is_advanced and entry.sample:
+                entry.request.num_pending -= 1
             if (delta := self._commit_row(entry, result, now)) is not None:
                 deltas.append(delta)
-        return deltas + self._end_late_aborts()
+        return deltas
 
     def _commit_row(self, entry: PlannedRows, result: RowResult, now: float) -> TokenDelta | None:
         request = entry.request
@@ -205,8 +246,7 @@ class Scheduler:
         is_prefill_end = request.output_len == 0
         if is_prefill_end:
             request.first_token = now
-        if request.seq in self._queues.prefilling:
-            self._queues.decoding[request.seq] = self._queues.prefilling.pop(request.seq)
+        self._start_decoding(request)
         num_before = request.num_tokens
         try:
             finish = self._append(request, token)
@@ -229,6 +269,10 @@ class Scheduler:
             is_prefill_end=is_prefill_end,
         )
         return self._end(request, last)
+
+    def _start_decoding(self, request: Request) -> None:
+        if request.seq in self._queues.prefilling:
+            self._queues.decoding[request.seq] = self._queues.prefilling.pop(request.seq)
 
     def _append_forced(self, request: Request) -> FinishReason | None:
         """Jump forward: the tokens that the grammar forces next, computed in one step together."""
@@ -255,30 +299,32 @@ class Scheduler:
         self._num_generated += 1
         return end_reason(request)
 
-    def fail(self, plan: BatchPlan, error: ErrorInfo) -> list[TokenDelta]:
-        """The step itself failed: its requests end with `error`, the others go on.
+    def fail(self, error: ErrorInfo) -> list[TokenDelta]:
+        """The step failed, or one of two under way: their requests end with `error`, the others
+        go on.
 
-        What the step would have computed is taken out of the tree: its K and V do not exist.
+        What the steps would have computed is taken out of the tree: its K and V do not exist.
         """
-        assert plan is self._in_flight, "not the step in flight"
-        self._in_flight = None
-        self._num_steps += 1
+        steps = list(self._under_way)
+        assert steps, "no step is under way"
+        self._under_way.clear()
+        self._num_steps += len(steps)
         now = self._clock()
-        requests = [entry.request for entry in plan.rows]
-        planned: set[RadixNode] = set()
-        for request in requests:
-            node = request.node
-            while node is not None and node.born == self._num_planned:
-                planned.add(node)
-                node = node.parent
+        rows = (entry for step in steps for entry in step.plan.rows)
+        requests = [r for r in dict.fromkeys(entry.request for entry in rows) if self._is_live(r)]
         for request in requests:
             self._residency.release(request, keep_decoded=False)
-        for node in sorted(planned, key=lambda node: -node.end):
-            self._residency.tree.remove(node)
+        tree = self._residency.tree
+        lost: set[RadixNode] = set()
+        for node in tree.nodes():  # parents first
+            if node.born >= steps[0].number or node.parent in lost:
+                lost.add(node)
+        for node in sorted(lost, key=lambda node: -node.end):
+            tree.remove(node)
         self._num_failed += len(requests)
         deltas = [self._end(request, final_delta(request, now, error)) for request in requests]
         self.check_invariants()
-        return deltas + self._end_late_aborts()
+        return deltas
 
     def _fail_request(self, request: Request, error: ErrorInfo, now: float) -> TokenDelta:
         """End one request for its own fault; what only it computed is not trusted."""
@@ -293,28 +339,14 @@ class Scheduler:
         expired, self._expired = self._expired, []
         return expired
 
-    def _watch_deadline(self, deadline: float, request: Request) -> None:
-        if len(self._deadlines) > 64 + 2 * (len(self._queues.waiting) + self._queues.num_running):
-            self._deadlines = [entry for entry in self._deadlines if self._is_live(entry[2])]
-            heapq.heapify(self._deadlines)
-        heapq.heappush(self._deadlines, (deadline, request.seq, request))
-
     def _is_live(self, request: Request) -> bool:
         return self._live.get(request.spec.rid, {}).get(request.spec.index) is request
 
     def _expire(self, now: float) -> None:
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, _, request = heapq.heappop(self._deadlines)
-            spec = request.spec
-            if not self._is_live(request):
-                continue
-            error = DeadlineExceeded(
-                f"{now - request.arrival:.3g} s after it was accepted the request's deadline "
-                f"passed with {request.output_len} of {spec.sampling.max_tokens} tokens "
-                "generated; give it a longer timeout_s, or fewer max_tokens"
-            )
+        for request in self._deadlines.expired(now):
             self._num_failed += 1
-            self._expired.append(self._end(request, final_delta(request, now, error.info())))
+            error = deadline_error(request, now)
+            self._expired.append(self._end(request, final_delta(request, now, error)))
 
     def flush_cache(self) -> int:
         """Forget every cached prefix that no running request uses; slots freed."""
@@ -322,7 +354,7 @@ class Scheduler:
 
     def retract(self, request: Request) -> None:
         """Send a running request back to waiting between two steps. Its answer stays the same."""
-        assert self._in_flight is None, "a step is in flight"
+        assert not self._under_way, "a step is under way"
         self._planner.retract(request)
 
     def retract_all(self) -> None:
@@ -363,7 +395,7 @@ class Scheduler:
         for request in queues.prefilling.values():
             assert request.num_computed == request.tree_len, request.spec.rid
             assert request.next_row <= len(request.prefill_ids), request.spec.rid
-        if self._in_flight is None:
+        if not self._under_way:
             for request in queues.decoding.values():
                 assert request.num_computed < request.num_tokens, request.spec.rid
         queued = [*queues.waiting, *queues.prefilling, *queues.decoding]
@@ -384,6 +416,9 @@ class Scheduler:
             del self._live[spec.rid]
         return delta
 
-    def _end_late_aborts(self) -> list[TokenDelta]:
-        asked, self._late_aborts = self._late_aborts, []
-        return [delta for rid, index in asked for delta in self.abort(rid, index)]
+
+def _reads_its_output(request: Request) -> bool:
+    """Does the choice of its next token need the ones before it on the host?"""
+    s = request.spec.sampling
+    penalized = s.repetition_penalty != 1.0 or s.frequency_penalty or s.presence_penalty
+    return request.guide is not None or bool(penalized)

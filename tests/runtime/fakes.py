@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from ramify.lang.protocol import FinishReason, LogprobOptions, Sampling, TokenLogprob
-from ramify.runtime.core import BatchPlan, PlannedRows, RowResult, TokenRequest
+from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult, TokenRequest
 
 VOCAB = 64
 EOS = 0
@@ -23,6 +23,7 @@ class FakeExecutor:
         self.tokens = np.full(num_slots, -1, dtype=np.int32)
         self.positions = np.full(num_slots, -1, dtype=np.int32)
         self.num_written = 0
+        self._last_token: dict[Request, int] = {}  # chosen, perhaps not committed
 
     def execute(self, plan: BatchPlan) -> list[RowResult]:
         """Every row writes before any row reads, as in each layer of a model."""
@@ -34,10 +35,16 @@ class FakeExecutor:
             fresh = set(slots.tolist())
             assert len(fresh) == end - first and not fresh & written, "a slot is written twice"
             written |= fresh
-            self.tokens[slots] = request.token_ids[first:end]
+            self.tokens[slots] = self._known(request, end)[first:end]
             self.positions[slots] = np.arange(first, end)
         self.num_written += len(written)
         return [self._result(entry) for entry in plan.rows]
+
+    def _known(self, request: Request, end: int) -> list[int]:
+        """The request's first `end` tokens; at most the last is not on the host yet."""
+        known = request.token_ids[:end]
+        assert len(known) + 1 >= end, f"{request.spec.rid}: {end - len(known)} tokens unknown"
+        return known if len(known) == end else [*known, self._last_token[request]]
 
     def _result(self, entry: PlannedRows) -> RowResult:
         request, spec = entry.request, entry.request.spec
@@ -45,6 +52,8 @@ class FakeExecutor:
         assert (self.positions[slots] == np.arange(entry.end)).all(), f"{spec.rid}: wrong slots"
         context = self.tokens[slots]
         token = next_token(context, spec.sampling.seed) if entry.sample else None
+        if token is not None:
+            self._last_token[request] = token
         logprob = None
         if token is not None and spec.logprobs.output:
             logprob = fake_logprob(context, token)

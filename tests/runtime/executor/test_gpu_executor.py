@@ -21,6 +21,7 @@ from ramify.runtime.executor.gpu_executor import GPUExecutor
 from ramify.runtime.kernels.attention import Tiles
 from ramify.runtime.models.llama import LlamaModel
 from ramify.runtime.scheduler.scheduler import Scheduler
+from ramify.runtime.step_loop import OverlapLoop, PlainLoop
 from tests.runtime.executor.plans import make_model, make_pool
 
 NUM_SLOTS = 512
@@ -32,25 +33,25 @@ def spec(rid, tokens, max_tokens=4, logprobs=None, **sampling):
     return TokenRequest(rid, 0, tuple(tokens), sampling, options, eos_token_ids=(2,))
 
 
-def serve(make_executor, model, specs, retract_every=0, **config):
+def serve(make_executor, model, specs, loop=PlainLoop, retract_every=0, **config):
     """rid -> (tokens, logprobs, prompt logprobs) of all requests, served together."""
     pool = SlotPool(NUM_SLOTS)
     config = EngineConfig(max_running_requests=8, **config)
     scheduler = Scheduler(config, pool, RadixTree(pool), context_length=256)
-    executor = make_executor(model, make_pool(model, NUM_SLOTS))
+    loop = loop(scheduler, make_executor(model, make_pool(model, NUM_SLOTS)))
     found = {one.rid: ([], [], []) for one in specs}
     for one in specs:
         scheduler.add(one)
-    steps = 0
-    while (plan := scheduler.plan()) is not None:
-        for delta in scheduler.commit(plan, executor.execute(plan)):
+    turns = 0
+    while scheduler.has_work or loop.is_under_way:
+        for delta in (delta for deltas in loop.turn() for delta in deltas):
             assert delta.error is None, delta
             tokens, logprobs, prompt = found[delta.rid]
             tokens += delta.token_ids
             logprobs += delta.logprobs
             prompt += delta.prompt_logprobs or ()
-        steps += 1
-        if retract_every and steps % retract_every == 0:
+        turns += 1
+        if retract_every and turns % retract_every == 0:
             scheduler.retract_all()
     scheduler.check_invariants()
     return found
@@ -93,10 +94,11 @@ def assert_same(found, expected):
                 assert [value for value, _ in one.top] == pytest.approx(values, abs=1e-4), rid
 
 
-def test_forks_and_a_stranger_equal_the_reference(model):
+@pytest.mark.parametrize("loop", [PlainLoop, OverlapLoop])
+def test_forks_and_a_stranger_equal_the_reference(model, loop):
     specs = [*FORKS, spec("long", range(30, 82), max_tokens=8, logprobs=SCORED)]
     expected = serve(Executor, model, specs, chunked_prefill_size=16)
-    assert_same(serve(on_gpu, model, specs, chunked_prefill_size=16), expected)
+    assert_same(serve(on_gpu, model, specs, loop, chunked_prefill_size=16), expected)
 
 
 def test_retraction_moves_regions_and_changes_nothing(model):
@@ -104,7 +106,8 @@ def test_retraction_moves_regions_and_changes_nothing(model):
     assert_same(serve(on_gpu, model, FORKS[:3], retract_every=3), expected)
 
 
-def test_penalties_bias_bans_and_draws_equal_the_reference(model):
+@pytest.mark.parametrize("loop", [PlainLoop, OverlapLoop])
+def test_penalties_bias_bans_and_draws_equal_the_reference(model, loop):
     specs = [
         spec("rep", SHARED, repetition_penalty=1.7),
         spec("freq", SHARED, frequency_penalty=2.0, presence_penalty=1.0),
@@ -112,7 +115,7 @@ def test_penalties_bias_bans_and_draws_equal_the_reference(model):
         spec("min", SHARED, min_tokens=3, logit_bias={2: 50.0}),
         spec("warm", SHARED, temperature=0.8, top_k=20, top_p=0.9, min_p=0.01, seed=3),
     ]
-    assert_same(serve(on_gpu, model, specs), serve(Executor, model, specs))
+    assert_same(serve(on_gpu, model, specs, loop), serve(Executor, model, specs))
 
 
 def test_logprobs_of_prompt_and_answer_equal_the_reference(model):

@@ -42,8 +42,17 @@ class Answer:
 class Harness:
     """One scheduler, one fake executor, one clock that moves a second per step."""
 
-    def __init__(self, num_slots: int = 4096, context_length: int = 4096, **config: object) -> None:
+    def __init__(
+        self,
+        num_slots: int = 4096,
+        context_length: int = 4096,
+        *,
+        is_ahead: bool = False,
+        **config: object,
+    ) -> None:
         self.now = 0.0
+        self.is_ahead = is_ahead  # launch a step before the one ahead of it is committed
+        self.launched: list = []  # (plan, results) not committed
         self.config = EngineConfig(**config)
         self.pool = SlotPool(num_slots)
         self.tree = RadixTree(self.pool)
@@ -73,27 +82,46 @@ class Harness:
         plan = self.scheduler.plan()
         self.receive(self.scheduler.drain_expired())
         if plan is None:
+            self.commit_oldest()
             return
         self.plans.append([(r.request.spec.rid, r.start, r.end, r.write_from) for r in plan.rows])
         if fails:
-            self.receive(self.scheduler.fail(plan, STEP_FAILED))
+            self.launched.clear()
+            self.receive(self.scheduler.fail(STEP_FAILED))
         else:
             results = self.executor.execute(plan)
             results = [
                 result._replace(error=STEP_FAILED) if row.request.spec.rid in errors else result
                 for row, result in zip(plan.rows, results, strict=True)
             ]
-            self.receive(self.scheduler.commit(plan, results))
+            self.launched.append((plan, results))
+            if self.is_ahead:
+                self.scheduler.advance(plan)
+                self.scheduler.check_invariants()
+            if len(self.launched) > self.is_ahead:
+                self.commit_oldest()
         self.scheduler.check_invariants()
+
+    def commit_oldest(self) -> None:
+        """Take the results of the step launched first, if any is under way."""
+        if self.launched:
+            self.receive(self.scheduler.commit(*self.launched.pop(0)))
+
+    def commit_all(self) -> None:
+        """Leave no step under way."""
+        while self.launched:
+            self.commit_oldest()
 
     def run(self, max_steps: int = 20_000, retract_every: int = 0) -> None:
         for step in range(1, max_steps + 1):
             if not self.scheduler.has_work:
                 break
             if retract_every and step % retract_every == 0:
+                self.commit_all()
                 self.scheduler.retract_all()
                 self.scheduler.check_invariants()
             self.step()
+        self.commit_all()
         assert not self.scheduler.has_work, f"stuck: {self.scheduler.stats()}"
 
     def receive(self, deltas: list[TokenDelta]) -> list[TokenDelta]:

@@ -373,13 +373,13 @@ def test_abort_ends_all_sequences_of_exactly_that_id_once():
     assert harness.answers["a10", 0].finish.type == "length"
 
 
-def test_an_abort_during_a_step_takes_effect_with_it():
+def test_an_abort_while_a_step_is_under_way_takes_effect_at_once():
     harness = Harness()
     harness.add(token_request("r", prompt(9), max_tokens=50, ignore_eos=True))
     plan = harness.scheduler.plan()
-    assert harness.scheduler.abort("r") == []
-    deltas = harness.scheduler.commit(plan, harness.executor.execute(plan))
-    assert deltas[-1].finish == FinishReason(type="abort")
+    results = harness.executor.execute(plan)
+    assert harness.scheduler.abort("r")[-1].finish == FinishReason(type="abort")
+    assert harness.scheduler.commit(plan, results) == []
     assert not harness.scheduler.has_work
     harness.scheduler.check_invariants()
 
@@ -489,7 +489,7 @@ def test_results_of_another_plan_are_refused():
     harness = Harness()
     harness.add(token_request("r", prompt(3), max_tokens=2))
     plan = harness.scheduler.plan()
-    with pytest.raises(AssertionError, match="not this step's results"):
+    with pytest.raises(AssertionError, match="not the oldest step's results"):
         harness.scheduler.commit(plan, [])
     with pytest.raises(AssertionError, match="commit or fail"):
         harness.scheduler.plan()
