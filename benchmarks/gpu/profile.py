@@ -11,26 +11,31 @@ if TYPE_CHECKING:
     from benchmarks.gpu.workloads import Ask
 
 STEPS = 20
+WARM_UP = 20
 
 
 def profile_steps(core: "Core", name: str, asks: "list[Ask]") -> dict[str, Any]:
-    """Kernel time by name over STEPS decode steps in the middle of the workload."""
-    scheduler, executor = core.scheduler, core.executor
+    """Kernel time by name over STEPS steps, once all requests that fit decode."""
+    scheduler = core.scheduler
     core.add(asks)
-    decode_steps = 0
+    loop = core.loop(scheduler, core.executor)
+    trace = profile(activities=[ProfilerActivity.CUDA])
     found: dict[str, Any] = {"profile": name}
-    trace = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
-    while (plan := scheduler.plan()) is not None:
-        is_decode = all(entry.end - entry.start == 1 for entry in plan.rows)
-        decode_steps += is_decode
-        if decode_steps == 30 and is_decode:
+    turns = 0  # since prefill ended
+    while scheduler.has_work:
+        for _ in loop.turn():
+            pass
+        turns = 0 if scheduler._queues.prefilling else turns + 1
+        if turns == WARM_UP:
             trace.start()
-        scheduler.commit(plan, executor.execute(plan))
-        if decode_steps == 30 + STEPS:
+        if turns == WARM_UP + STEPS:
             trace.stop()
-            found |= _read(trace, len(plan.rows))
+            found |= _read(trace, len(scheduler._queues.decoding))
             break
     scheduler.abort_all()
+    while loop.is_under_way:
+        for _ in loop.turn():
+            pass
     print(found, flush=True)
     return found
 

@@ -1,0 +1,83 @@
+"""Both loops: the same answers; a fault ends what is under way, and the next request is served."""
+
+import pytest
+
+from ramify.runtime.step_loop import OverlapLoop, PlainLoop
+from tests.runtime.fakes import token_request
+from tests.runtime.scheduler.harness import Harness, workload
+
+
+class Device:
+    """A fake device whose steps can fail when they are launched, or when they are waited for."""
+
+    def __init__(self, executor):
+        self._executor = executor
+        self.fails_at = {}  # number of the step, from 1 -> "launch" or "results"
+        self.num_launched = 0
+        self.num_under_way = 0
+        self.most_under_way = 0
+
+    def execute(self, plan):
+        return self.launch(plan).results()
+
+    def launch(self, plan):
+        self.num_launched += 1
+        if self.fails_at.get(self.num_launched) == "launch":
+            raise RuntimeError("out of memory")
+        self.num_under_way += 1
+        self.most_under_way = max(self.most_under_way, self.num_under_way)
+        return Step(self, self.num_launched, self._executor.execute(plan))
+
+
+class Step:
+    def __init__(self, device, number, found):
+        self._device, self._number, self._found = device, number, found
+
+    def results(self):
+        self._device.num_under_way -= 1
+        if self._device.fails_at.get(self._number) == "results":
+            raise RuntimeError("illegal address")
+        return self._found
+
+
+def serve(harness, loop):
+    while harness.scheduler.has_work or loop.is_under_way:
+        for deltas in loop.turn():
+            harness.receive(deltas)
+        harness.scheduler.check_invariants()
+
+
+@pytest.mark.parametrize(("kind", "depth"), [(PlainLoop, 1), (OverlapLoop, 2)])
+def test_answers_equal_the_oracle(kind, depth):
+    harness = Harness(chunked_prefill_size=16, max_prefill_tokens=96)
+    device = Device(harness.executor)
+    for spec in workload(5, 40):
+        harness.add(spec)
+    serve(harness, kind(harness.scheduler, device))
+    harness.check_ledger()
+    assert device.most_under_way == depth
+
+
+@pytest.mark.parametrize("where", ["launch", "results"])
+@pytest.mark.parametrize("kind", [PlainLoop, OverlapLoop])
+def test_a_fault_ends_what_is_under_way_and_the_rest_goes_on(kind, where, caplog):
+    harness = Harness(max_running_requests=2)
+    device = Device(harness.executor)
+    device.fails_at = {3: where}
+    for number in range(4):
+        harness.add(token_request(f"r{number}", [1, 2, number], max_tokens=8, ignore_eos=True))
+    serve(harness, kind(harness.scheduler, device))
+    harness.check_ledger()
+    errors = {rid: answer.error for (rid, _), answer in harness.answers.items()}
+    assert {rid for rid, error in errors.items() if error} == {"r0", "r1"}
+    assert "RuntimeError" in errors["r0"].message
+    assert "r0" in caplog.text
+
+
+def test_penalties_make_the_next_step_wait_for_their_tokens():
+    harness = Harness()
+    device = Device(harness.executor)
+    harness.add(token_request("r", [1, 2], max_tokens=6, ignore_eos=True, frequency_penalty=1.0))
+    serve(harness, OverlapLoop(harness.scheduler, device))
+    harness.check_ledger()
+    assert device.most_under_way == 1
