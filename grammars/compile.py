@@ -30,6 +30,7 @@ from ramify.grammars.terminals import Literals, Terminal, Text
 from ramify.grammars.vocabulary import Vocabulary
 
 ARENA_STATES = 50_000  # a lexer larger than this is left to the grammars that use it
+ARENA_BYTES = 64 << 20  # as is one that keeps more bytes of rows
 
 
 def compile_grammar(
@@ -53,7 +54,7 @@ def compile_grammar(
 def shared_lexer(vocabulary: Vocabulary) -> Lexer:
     """The lexer that new grammars of a vocabulary share; a new one once it has grown large."""
     lexer: Lexer | None = vocabulary.tables.get("lexer")
-    if lexer is None or len(lexer) > ARENA_STATES:
+    if lexer is None or len(lexer) > ARENA_STATES or lexer.num_bytes > ARENA_BYTES:
         lexer = vocabulary.tables["lexer"] = Lexer(vocabulary)
     return lexer
 

@@ -184,6 +184,9 @@ class InsideTables:
         for node, label in zip(ends, labels, strict=True):
             assert label is not None
             exits.setdefault(label, []).append(node)
+        if row is not None and row.flags.writeable:  # else it is another's
+            row.flags.writeable = False
+            self.num_bytes += row.nbytes
         return self._made(list(token_ids), exits)._replace(row=row)
 
     def _row(self, token_ids: "np.ndarray | list[int]") -> np.ndarray:

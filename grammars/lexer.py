@@ -45,6 +45,11 @@ class Lexer:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the rows that are kept."""
+        return self._tables.num_bytes
+
     def start(self, terminal: Terminal) -> int:
         """The state before a terminal's first byte."""
         return self.state(terminal, terminal.start)

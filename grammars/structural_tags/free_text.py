@@ -148,9 +148,8 @@ class FreeText(Terminal):
             if label is not None:
                 nodes.append(node)
                 labels.append(label)
-        return lexer.made(
-            text.row & ~row_of(vocabulary, np.array(out, np.int64)), (), nodes, labels
-        )
+        row = text.row & ~row_of(vocabulary, np.array(out, np.int64)) if out else text.row
+        return lexer.made(row, (), nodes, labels)
 
     def states(self, lexer: Lexer, key: Key) -> np.ndarray | None:
         """As `inside`: all text's states but near the beginnings of stops."""

@@ -53,7 +53,9 @@ def _made(vocabulary: Vocabulary, start: SpellingNode) -> TextTable:
         level = order[first:end]
         states[level] = following[states[vocabulary.parents[level]], trie.byte[level]]
     tokens = trie.token_ids[np.repeat(states > 0, np.diff(trie.first))]
-    return TextTable(row_of(vocabulary, tokens), states)
+    row = row_of(vocabulary, tokens)
+    row.flags.writeable = False
+    return TextTable(row, states)
 
 
 def row_of(vocabulary: Vocabulary, token_ids: np.ndarray) -> np.ndarray:
