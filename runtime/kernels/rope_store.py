@@ -77,25 +77,25 @@ def _rope_store_kernel(
     K: tl.constexpr,
     D: tl.constexpr,
     HALF: tl.constexpr,
+    BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
     HAS_Q_NORM: tl.constexpr,
     HAS_K_NORM: tl.constexpr,
     INTERLEAVED: tl.constexpr,
 ):
-    """One program per (token, head of q, k and v)."""
+    """One program per token and BLOCK_H of the heads of q, k and v."""
     token = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
+    head = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     d = tl.arange(0, BLOCK_D)
-    live = d < D
-    slot = tl.load(out_loc_ptr + token).to(tl.int64)
-    if head >= H and slot < 0:  # neither a query nor to be stored
-        return
-    at = qkv_ptr + token * stride_t + head * stride_h
-    x = tl.load(at + d, mask=live, other=0.0)
-    if head >= H + K:
-        at_v = v_pool_ptr + slot * stride_vs + (head - H - K).to(tl.int64) * stride_vh + d
-        tl.store(at_v, x.to(v_pool_ptr.dtype.element_ty), mask=live)
-        return
+    slot = tl.load(out_loc_ptr + token + tl.zeros([BLOCK_H], tl.int32)).to(tl.int64)
+    is_q = head < H
+    is_k = (head >= H) & (head < H + K) & (slot >= 0)
+    is_v = (head >= H + K) & (head < H + 2 * K) & (slot >= 0)
+    live = (is_q | is_k | is_v)[:, None] & (d < D)[None, :]
+    at = qkv_ptr + token * stride_t + head[:, None] * stride_h
+    x = tl.load(at + d[None, :], mask=live, other=0.0)
+    at_v = v_pool_ptr + slot * stride_vs + (head - H - K).to(tl.int64) * stride_vh
+    tl.store(at_v[:, None] + d[None, :], x.to(v_pool_ptr.dtype.element_ty), mask=live & is_v[:, None])
 
     # Each element's partner in its pair: i + HALF, i - HALF, or i itself past the rotation.
     turned = d < 2 * HALF
@@ -107,29 +107,33 @@ def _rope_store_kernel(
         pair = tl.where(turned, tl.where(d < HALF, d + HALF, d - HALF), d)
         angle = tl.where(turned, tl.where(d < HALF, d, d - HALF), 0)
         is_first = d < HALF
-    y = tl.load(at + pair, mask=live, other=0.0)
+    y = tl.load(at + pair[None, :], mask=live, other=0.0)
     wide, wide_y = x.to(tl.float32), y.to(tl.float32)
     if HAS_Q_NORM or HAS_K_NORM:
-        is_q = head < H
-        normed = (is_q and HAS_Q_NORM) or (not is_q and HAS_K_NORM)
-        if normed:
-            norm_ptr = q_norm_ptr if is_q else k_norm_ptr
-            rms = tl.sqrt(tl.sum(wide * wide, 0) / D + eps)
-            wide = wide / rms * tl.load(norm_ptr + d, mask=live, other=0.0).to(tl.float32)
-            wide_y = wide_y / rms * tl.load(norm_ptr + pair, mask=live, other=0.0).to(tl.float32)
-            wide = wide.to(x.dtype).to(tl.float32)
-            wide_y = wide_y.to(x.dtype).to(tl.float32)
+        rms = tl.sqrt(tl.sum(wide * wide, 1) / D + eps)[:, None]
+        normed, normed_y = wide / rms, wide_y / rms
+        if HAS_Q_NORM:
+            weight = tl.load(q_norm_ptr + d, mask=d < D, other=0.0).to(tl.float32)
+            weight_y = tl.load(q_norm_ptr + pair, mask=d < D, other=0.0).to(tl.float32)
+            wide = tl.where(is_q[:, None], normed * weight[None, :], wide)
+            wide_y = tl.where(is_q[:, None], normed_y * weight_y[None, :], wide_y)
+        if HAS_K_NORM:
+            weight = tl.load(k_norm_ptr + d, mask=d < D, other=0.0).to(tl.float32)
+            weight_y = tl.load(k_norm_ptr + pair, mask=d < D, other=0.0).to(tl.float32)
+            wide = tl.where(is_k[:, None], normed * weight[None, :], wide)
+            wide_y = tl.where(is_k[:, None], normed_y * weight_y[None, :], wide_y)
+        wide = wide.to(x.dtype).to(tl.float32)
+        wide_y = wide_y.to(x.dtype).to(tl.float32)
     position = tl.load(positions_ptr + token).to(tl.int64)
     cos = tl.load(cos_ptr + position * HALF + angle, mask=turned, other=1.0)
     sin = tl.load(sin_ptr + position * HALF + angle, mask=turned, other=0.0)
-    out = wide * cos + tl.where(is_first, -wide_y, wide_y) * sin
-    if head < H:
-        tl.debug_barrier()  # a partner may be another thread's element: all are read by now
-        tl.store(at + d, out.to(x.dtype), mask=live)
-    else:
-        rounded = out.to(x.dtype).to(k_pool_ptr.dtype.element_ty)
-        at_k = k_pool_ptr + slot * stride_ks + (head - H).to(tl.int64) * stride_kh + d
-        tl.store(at_k, rounded, mask=live)
+    sin = tl.where(is_first, -sin, sin)
+    out = (wide * cos[None, :] + wide_y * sin[None, :]).to(x.dtype)
+    tl.debug_barrier()  # a partner may be another thread's element: all are read by now
+    tl.store(at + d[None, :], out, mask=live & is_q[:, None])
+    at_k = k_pool_ptr + slot * stride_ks + (head - H).to(tl.int64) * stride_kh
+    rounded = out.to(k_pool_ptr.dtype.element_ty)
+    tl.store(at_k[:, None] + d[None, :], rounded, mask=live & is_k[:, None])
 
 
 def rope_store(
@@ -163,8 +167,9 @@ def rope_store(
         raise ValueError("cos, sin and the head dimension of qkv must be contiguous")
     if not num_tokens:
         return
-    block = triton.next_power_of_2(head_size)
-    _rope_store_kernel[(num_tokens, num_all)](
+    # Few tokens: a program for each head, so that they run side by side.
+    block_h = 1 if num_tokens <= 16 else min(16, triton.next_power_of_2(num_all))
+    _rope_store_kernel[(num_tokens, triton.cdiv(num_all, block_h))](
         qkv_THD,
         positions_T,
         out_loc_T,
@@ -185,9 +190,10 @@ def rope_store(
         K=num_kv_heads,
         D=head_size,
         HALF=half,
-        BLOCK_D=block,
+        BLOCK_H=block_h,
+        BLOCK_D=triton.next_power_of_2(head_size),
         HAS_Q_NORM=q_norm_D is not None,
         HAS_K_NORM=k_norm_D is not None,
         INTERLEAVED=interleaved,
-        num_warps=1,
+        num_warps=1 if block_h == 1 else 4,
     )

@@ -108,6 +108,10 @@ def kernels():
     yield "attention, shared tiles, 128", fn, _attention_args(128, 64), 4, 5
     yield "attention, tiles, 80", fn, _attention_args(80, 128), 8, 5
     yield "attention, tiles, 96, window", fn, _attention_args(96, 128, window=1024), 8, 5
+    merge = _pointers("out_ptr", "*bf16") | _pointers("parts_ptr lse_ptr", "*fp32")
+    merge |= _pointers("row_parts_ptr", "*i32") | _pointers("stride_ot stride_oh", "i32!")
+    merge |= {"K": 8, "GROUP": 4, "BLOCK_G": 4, "D": 128, "BLOCK_D": 128, "PARTS": 8}
+    yield "attention, merge", attention._merge_kernel, merge, 4, 3
     yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5
     sampling = _pointers("temperature_ptr top_p_ptr min_p_ptr uniform_ptr", "*fp32") | _pointers(
         "top_k_ptr token_ptr", "*i32"
@@ -140,9 +144,9 @@ def kernels():
     rope = _pointers("qkv_ptr k_pool_ptr v_pool_ptr q_norm_ptr k_norm_ptr", "*bf16")
     rope |= _pointers("cos_ptr sin_ptr", "*fp32") | _pointers("positions_ptr out_loc_ptr", "*i32")
     rope |= _pointers("stride_t stride_h stride_ks stride_kh stride_vs stride_vh", "i32!")
-    rope |= {"eps": "fp32", "H": 32, "K": 8, "D": 128, "HALF": 64, "BLOCK_D": 128}
+    rope |= {"eps": "fp32", "H": 32, "K": 8, "D": 128, "HALF": 64, "BLOCK_H": 16, "BLOCK_D": 128}
     rope |= {"HAS_Q_NORM": True, "HAS_K_NORM": True, "INTERLEAVED": False}
-    yield "rope_store", rope_store._rope_store_kernel, rope, 1, 3
+    yield "rope_store", rope_store._rope_store_kernel, rope, 4, 3
     product = _pointers("x_ptr w_ptr bias_ptr y_ptr", "*bf16") | {"HAS_BIAS": False}
     product |= _pointers("N K stride_w", "i32!")
     gemv = product | {"BLOCK_N": 2, "BLOCK_K": 2048}
