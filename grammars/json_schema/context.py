@@ -83,25 +83,11 @@ class Context:
 
     def kinds(self, value: Value) -> Iterator[tuple[str, list[Conjunction]]]:
         """The types that a value may have, each with its cases."""
-        for kind in _possible_types(value):
-            found = self.cases(value, kind)
+        possible = self.formulas.outlines.of_value(value).types
+        for kind in TYPES:
+            found = self.cases(value, kind) if kind in possible else None
             if found:
                 yield kind, found
-
-
-def _possible_types(value: Value) -> tuple[str, ...]:
-    """Types that the value's own `type` keywords leave; most places name one."""
-    kinds: tuple[str, ...] = TYPES
-    for item in value:
-        if isinstance(item, Literal) and item.holds and isinstance(item.schema.value, dict):
-            if "$ref" in item.schema.value:  # beside which draft 7 ignores the rest
-                continue
-            named = item.schema.value.get("type")
-            if isinstance(named, str) and named in TYPES:
-                kinds = tuple(kind for kind in kinds if kind == named)
-            elif named == "integer":
-                kinds = tuple(kind for kind in kinds if kind == "number")
-    return kinds
 
 
 def pointer_of(value: Value) -> str:

@@ -13,6 +13,7 @@ from ramify.grammars.json_schema.facts import Constant, Literal, Value
 from ramify.grammars.json_schema.json_values import TYPES, canonical_json, type_of
 
 _EXACT_KEYWORDS = frozenset(("const", "enum", "type"))  # a schema of these is its own outline
+_NAMES = (*TYPES, "integer")
 _NO_MEANING = frozenset(("$comment", "default", "deprecated", "description", "examples", "title"))
 
 
@@ -32,6 +33,8 @@ class Outline(NamedTuple):
 
     def both(self, other: "Outline") -> "Outline":
         """Values in either outline at once."""
+        if other is ANY or self is ANY:
+            return self if other is ANY else other
         constants = self.constants
         if constants is None:
             constants = other.constants
@@ -117,10 +120,10 @@ def _own(schema: Schema) -> Outline:
 
 
 def _type_names(schema: Schema) -> frozenset[str] | None:
-    """The names in `type`; None where there are none, or not only strings (refused elsewhere)."""
+    """The names in `type`; None where there are none, or others than types (refused elsewhere)."""
     named = schema.get("type")
     names = named if isinstance(named, list) else [named]
-    return frozenset(names) if all(isinstance(name, str) for name in names) else None
+    return frozenset(names) if all(name in _NAMES for name in names) else None
 
 
 def _opposite(schema: Schema) -> Outline:

@@ -13,6 +13,8 @@ from ramify.grammars.json_schema.scalars import Scalars
 from ramify.grammars.json_schema.writable import settle
 from ramify.grammars.limits import Budget
 
+_STEPS_PER_VALUE = 40
+
 
 class Builder:
     """Makes the nodes of a document, all of them before any is used."""
@@ -35,7 +37,7 @@ class Builder:
         context = self._context
         root = context.node(frozenset((Literal(context.document.root),)))
         while context.todo:
-            context.budget.tick()
+            context.budget.tick(_STEPS_PER_VALUE)
             self._expand(context.todo.pop())
         settle(context)
         if not root.is_writable:
