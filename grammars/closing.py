@@ -152,7 +152,7 @@ class Closing:
     def inner(self, lexed: int) -> int | None:
         """Of a terminal that keeps its texts apart: the state of the one that does not."""
         shadow = self._lexer.shadow(lexed)
-        if shadow is None or shadow.lengths is not None or shadow.texts is not None:
+        if shadow is None or shadow.lengths or shadow.texts is not None or shadow.label is not None:
             return None
         return self._lexer.state(shadow.terminal, shadow.key)
 
@@ -180,7 +180,7 @@ class Closing:
         steps = 0
         while todo and len(ends) < MAX_ENDS and steps < (FEW_STEPS if ends else MANY_STEPS):
             state = todo.popleft()
-            moves = self._moves(state)
+            moves = self.moves(state)
             steps += len(moves)
             for symbol, target in moves:
                 if target not in came:
@@ -207,7 +207,7 @@ class Closing:
         terminal, key = self._lexer.key(state)
         return terminal.is_detour(key)
 
-    def _moves(self, state: int) -> list[tuple[int, int]]:
+    def moves(self, state: int) -> list[tuple[int, int]]:
         """(symbol, target): one byte, the most usual, for each target; and special tokens."""
         best: dict[object, int] = {}
         inner = self.inner(state)
@@ -223,6 +223,12 @@ class Closing:
         return self._before(text, _END).counts[0] * _TOKEN_COST + len(text)
 
     # -- what nodes need: of all options of all parts the cheapest is settled first (Knuth)
+
+    def part_count(self, part: Part) -> int | None:
+        """Tokens that are enough for a part; None if it is not known how it ends."""
+        self._part(part)
+        found = self._parts.get(part)
+        return None if found is None else found[0] // _TOKEN_COST
 
     def _part(self, asked: Part) -> Symbols | None:
         self._explore(asked)
