@@ -13,7 +13,7 @@ import torch
 from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import Sampling, TokenLogprob
 from ramify.runtime.core import Request
-from ramify.runtime.executor.philox import uniform
+from ramify.runtime.executor.philox import uniforms
 from ramify.runtime.executor.sampler import Sampled
 from ramify.runtime.kernels.adjust_logits import adjust_logits
 from ramify.runtime.kernels.bitmask import apply_bitmask
@@ -129,15 +129,19 @@ def _parameters(
     requests: Sequence[Request], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """[4, R] float32: temperature, top_p, min_p, uniform; [R] int32: top_k."""
-    packed = np.empty((5, len(requests)), np.float32)
-    for row, request in enumerate(requests):
-        s = request.spec.sampling
-        point = (
-            uniform(s.seed or 0, request.spec.index, request.output_ahead) if s.temperature else 0
-        )
-        packed[:4, row] = s.temperature, s.top_p, s.min_p, min(point, _BELOW_ONE)
-    top_k = packed[4].view(np.int32)
-    top_k[:] = [request.spec.sampling.top_k for request in requests]
+    samplings = [request.spec.sampling for request in requests]
+    packed = np.zeros((5, len(requests)), np.float32)
+    packed[0] = [s.temperature for s in samplings]
+    packed[1] = [s.top_p for s in samplings]
+    packed[2] = [s.min_p for s in samplings]
+    drawn = np.flatnonzero(packed[0]).tolist()
+    draws = uniforms(
+        [samplings[row].seed or 0 for row in drawn],
+        [requests[row].spec.index for row in drawn],
+        [requests[row].output_ahead for row in drawn],
+    )
+    packed[3, drawn] = np.minimum(draws.astype(np.float32), _BELOW_ONE)
+    packed[4].view(np.int32)[:] = [s.top_k for s in samplings]
     on_device = to_device(packed, device)
     return on_device[:4], on_device[4].view(torch.int32)
 
@@ -189,7 +193,7 @@ def _biases(s: Sampling, request: Request) -> dict[int, float]:
     return biases
 
 
-_BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
+_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 _UNFIT = ErrorInfo(
     message="no token can be chosen: all logits are -inf, or some are not finite; this request "
     "cannot go on; other requests are not affected",

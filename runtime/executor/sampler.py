@@ -16,7 +16,7 @@ import torch
 from ramify.lang.errors import ErrorInfo, InvalidRequest
 from ramify.lang.protocol import Sampling, TokenLogprob
 from ramify.runtime.core import Request
-from ramify.runtime.executor.philox import uniform
+from ramify.runtime.executor.philox import uniforms
 
 _NUCLEUS_CANDIDATES = 256  # likeliest tokens looked at before the whole vocabulary is sorted
 
@@ -163,11 +163,12 @@ def _draw(logits: torch.Tensor, requests: Sequence[Request]) -> list[int]:
     samplings = [request.spec.sampling for request in requests]
     probs = _filtered(logits, samplings)
     cdf = probs.double().cumsum_(dim=-1)
-    draws = [
-        uniform(s.seed or 0, request.spec.index, request.output_len)
-        for s, request in zip(samplings, requests, strict=True)
-    ]
-    points = torch.tensor(draws, dtype=torch.float64, device=cdf.device)[:, None]
+    draws = uniforms(
+        [s.seed or 0 for s in samplings],
+        [request.spec.index for request in requests],
+        [request.output_len for request in requests],
+    )
+    points = torch.from_numpy(draws).to(cdf.device)[:, None]
     points = points * cdf[:, -1:]
     tokens = torch.searchsorted(cdf, points, right=True)[:, 0]  # first cdf above the point
     return tokens.clamp_(max=cdf.shape[1] - 1).tolist()

@@ -1,4 +1,4 @@
-from ramify.runtime.executor.philox import philox4x32, uniform
+from ramify.runtime.executor.philox import philox4x32, uniforms
 
 ONES = 0xFFFFFFFF
 
@@ -12,8 +12,15 @@ def test_known_answers_of_the_random123_distribution():
 
 
 def test_draws_are_uniform_and_differ_by_seed_sequence_and_position():
-    draws = [uniform(seed, n, i) for seed in (-1, 7) for n in range(2) for i in range(2500)]
+    rows = [(seed, n, i) for seed in (-1, 7) for n in range(2) for i in range(2500)]
+    draws = uniforms(*zip(*rows, strict=True)).tolist()
     assert len(set(draws)) == 10_000
     assert all(0.0 <= draw < 1.0 for draw in draws)
     counts = [sum(k <= draw * 10 < k + 1 for draw in draws) for k in range(10)]
     assert max(abs(count - 1000) for count in counts) < 120
+
+
+def test_a_draw_is_the_same_alone_and_among_many():
+    rows = [(seed, n, i) for seed in (-1, 2**63, 5) for n in (0, 3) for i in (0, 9, 2**33)] * 3
+    together = uniforms(*zip(*rows, strict=True)).tolist()
+    assert together == [uniforms([seed], [n], [i])[0] for seed, n, i in rows]
