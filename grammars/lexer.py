@@ -41,6 +41,7 @@ class Lexer:
             np.full((64, 256), kernels.UNKNOWN, np.int32), np.zeros(64, np.uint8)
         )
         self.dense.next[kernels.DEAD] = kernels.DEAD
+        self.tables: dict[str, Any] = {}  # made from its states by others, and as long-lived
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ramify.grammars.closing import NEVER, Closing
+from ramify.grammars.growth import Growth
 from ramify.grammars.inside import NOTHING
 from ramify.grammars.machine import DEAD, DONE, Machine, Place
 from ramify.grammars.remainder import Remainder
@@ -22,18 +23,27 @@ ABSENT = NEVER + 1  # of tokens that are not allowed at all
 PLAIN_STEPS = 300  # a walk of more steps than this is done by numpy
 MAX_ROWS = 2_000  # lexer states in one walk; tokens that lead to others are left out
 APART = 16  # tokens that telling a text apart from others may cost
-KEPT_WALKS = 64
-KEPT_COUNTS = 8
+KEPT_WALKS = 64  # of all grammars over one lexer
+KEPT_COUNTS = 32
 
 
 class Walk(NamedTuple):
     """Where tokens lead from a lexer state, as far as they stay in its terminal."""
 
     token_ids: np.ndarray  # [n] int32
-    targets: np.ndarray  # [n] intp: for each the index in `reached`
+    targets: np.ndarray  # [n] int32: for each the index in `reached`
     reached: list[int]  # lexer states
     ends: "Mapping[int, list[int]] | Mapping[int, np.ndarray]"  # label -> trie nodes of its ends
     is_whole: bool  # else some tokens were left out
+
+
+class _Shared:
+    """What all grammars over one lexer share. The oldest are dropped: they are large."""
+
+    def __init__(self) -> None:
+        self.walks: OrderedDict[int, Walk] = OrderedDict()  # by lexer state
+        self.counts: OrderedDict[tuple[Tight, int], np.ndarray] = OrderedDict()  # by machine state
+        self.rows: dict[int, np.ndarray] = {}  # lexer state -> [256] int32: the next by byte
 
 
 class Tight:
@@ -43,16 +53,20 @@ class Tight:
         self.machine = machine
         self._lexer = machine.lexer
         self._vocabulary = machine.lexer.vocabulary
+        self._ample: dict[int, int] = {}  # upper bounds of `_needs`, found faster
         self._needs: dict[int, int] = {}
         self._place_needs: dict[Place, int] = {}
-        self._counts: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._walks: OrderedDict[int, Walk] = OrderedDict()
-        self._rows: dict[int, np.ndarray] = {}  # lexer state -> [256] int32: the next by byte
+        tables = self._lexer.tables
+        self._shared: _Shared = tables.get("tight") or tables.setdefault("tight", _Shared())
 
     @cached_property
     def closing(self) -> Closing:
         """The closing texts."""
         return Closing(self.machine)
+
+    @cached_property
+    def _growth(self) -> Growth:
+        return Growth(self.closing)
 
     def count(self, state: int) -> int:
         """Tokens that are enough to complete the text from a state; NEVER if none are known."""
@@ -62,6 +76,11 @@ class Tight:
         """May any token that the grammar allows be taken with so many left, itself included?"""
         need = self._needs.get(state)
         if need is None:
+            ample = self._ample.get(state)
+            if ample is None:
+                ample = self._ample[state] = self._growth.ample(state)
+            if remaining >= ample:
+                return True
             needs = map(self._need, self.machine.places[state])
             need = self._needs[state] = max(needs, default=0)
         return remaining >= need
@@ -108,14 +127,15 @@ class Tight:
 
     def _counts_of(self, state: int) -> np.ndarray:
         """[vocabulary] int32: tokens that are enough after each; ABSENT where not allowed."""
-        found = self._counts.get(state)
+        counts = self._shared.counts
+        found = counts.get((self, state))
         if found is None:
-            found = self._counts[state] = np.full(len(self._vocabulary), ABSENT, np.int32)
+            found = counts[self, state] = np.full(len(self._vocabulary), ABSENT, np.int32)
             for place in self.machine.places[state]:
                 if place != DONE:
                     self._add_place(place, found)
-            if len(self._counts) > KEPT_COUNTS:
-                self._counts.popitem(last=False)
+            if len(counts) > KEPT_COUNTS:
+                counts.popitem(last=False)
         return found
 
     def _add_place(self, place: Place, out: np.ndarray) -> None:
@@ -164,7 +184,8 @@ class Tight:
 
     def _walk(self, lexed: int) -> Walk:
         lexed = self.closing.alike(lexed)
-        found = self._walks.get(lexed)
+        walks = self._shared.walks
+        found = walks.get(lexed)
         if found is None:
             if self.closing.inner(lexed) is not None:
                 found = self._walk_out(lexed)
@@ -175,9 +196,9 @@ class Tight:
                     found = self._walked(states, is_whole=True)
                 else:
                     found = self._walk_plain(lexed) or self._walk_levels(lexed)
-            self._walks[lexed] = found
-            if len(self._walks) > KEPT_WALKS:
-                self._walks.popitem(last=False)
+            walks[lexed] = found
+            if len(walks) > KEPT_WALKS:
+                walks.popitem(last=False)
         return found
 
     def _walk_out(self, start: int) -> Walk:
@@ -257,9 +278,10 @@ class Tight:
         return _walk(trie.token_ids[is_live], targets[is_live], ends, is_whole)
 
     def _row(self, lexed: int) -> np.ndarray:
-        row = self._rows.get(lexed)
+        rows = self._shared.rows
+        row = rows.get(lexed)
         if row is None:
-            row = self._rows[lexed] = np.zeros(256, np.int32)
+            row = rows[lexed] = np.zeros(256, np.int32)
             targets: dict[object, int] = {}
             for byte, key in self._lexer.moves(lexed).items():
                 target = targets.get(key)
@@ -278,7 +300,7 @@ def _walk(
     states = np.asarray(targets, np.int64)
     is_reached = np.bincount(states) > 0
     reached = np.flatnonzero(is_reached).tolist()
-    which = (np.cumsum(is_reached) - 1)[states]
+    which = (np.cumsum(is_reached, dtype=np.int32) - 1)[states]
     return Walk(np.asarray(token_ids, np.int32), which, reached, ends, is_whole)
 
 
