@@ -153,16 +153,12 @@ def test_every_answer_fits(exact_engine, capsys):
     before = exact_engine.stats()
     answers = exact_engine.generate_batch([case.prompt for case in every], samplings)
     after = exact_engine.stats()
-    finished = 0
     for case, sampling, answer in zip(every, samplings, answers, strict=True):
-        if answer.completions[0].finish.type == "stop":
-            assert case.check(answer.text), (case.name, sampling.seed, answer.text)
-            finished += 1
+        assert case.check(answer.text), (case.name, sampling.seed, answer.text)
     forced = after.num_forced - before.num_forced
     generated = after.generated_tokens - before.generated_tokens
     with capsys.disabled():
-        print(f"\n{finished} of {len(every)} finished and fit; {forced} of {generated} forced")
-    assert finished >= 0.8 * len(every)
+        print(f"\n{len(every)} answers fit; {forced} of {generated} tokens were forced")
     assert forced > 0
 
 
