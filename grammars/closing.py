@@ -224,11 +224,11 @@ class Closing:
 
     # -- what nodes need: of all options of all parts the cheapest is settled first (Knuth)
 
-    def part_count(self, part: Part) -> int | None:
-        """Tokens that are enough for a part; None if it is not known how it ends."""
+    def part_count(self, part: Part) -> int:
+        """Tokens that are enough for a part; NEVER if it is not known how it ends."""
         self._part(part)
         found = self._parts.get(part)
-        return None if found is None else found[0] // _TOKEN_COST
+        return NEVER if found is None else found[0] // _TOKEN_COST
 
     def _part(self, asked: Part) -> Symbols | None:
         self._explore(asked)

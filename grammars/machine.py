@@ -6,7 +6,7 @@ share. A machine state is an interned set of places. Invariant: from every place
 can be reached, so some token is allowed until the grammar is complete (every byte being a token).
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -91,6 +91,11 @@ class Machine:
     def num_states(self) -> int:
         """Machine states interned so far."""
         return len(self.places)
+
+    @property
+    def exits(self) -> Mapping[tuple[int, int], frozenset[Place]]:
+        """The places after (frame, label), in the order in which they were first asked for."""
+        return self._after
 
     def frame_at(self, frame: int) -> Frame:
         """The frame of a number."""

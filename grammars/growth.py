@@ -1,0 +1,126 @@
+"""How much farther from its end one token can take a text: a bound that needs no look at tokens.
+
+A token reads to the end of terminals, one after another. At each end it may go on in another place
+of the same node, or in a node inside it. What those places need, above what the node is itself
+inside of, is the growth; the machine has met all of them by the time it has made a state's mask.
+Nodes are gone into by certain bytes only, of which the longest run of them in any token is known.
+"""
+
+from collections.abc import Hashable
+from itertools import islice
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ramify.grammars.closing import NEVER, Closing
+from ramify.grammars.inside import NOTHING
+from ramify.grammars.machine import OUTSIDE, Node, Place
+from ramify.grammars.terminals import Terminal
+from ramify.grammars.vocabulary import Vocabulary
+
+MAX_STATES = 2_000  # lexer states of one terminal
+APART = 24  # symbols by which later states of a terminal too large to look at end later
+
+
+class Growth:
+    """Of one machine. It only grows."""
+
+    def __init__(self, closing: Closing) -> None:
+        self._closing = closing
+        self._machine = closing.machine
+        self._vocabulary = self._machine.lexer.vocabulary
+        self._most = 0  # tokens that one place needs, at most
+        self._inward = frozenset[int]()  # bytes by which nodes are gone into
+        self._num_met = 0  # entries of the machine's exits that were looked at
+        self._met = set[tuple[int, tuple[tuple[Node, Hashable], ...]]]()
+
+    def ample(self, state: int) -> int:
+        """So many tokens left are enough, whatever token comes next."""
+        self._machine.mask(state)  # meets the places
+        self._look()
+        if self._most >= NEVER:
+            return NEVER
+        levels = 2 + _most_of(self._vocabulary, self._inward)
+        longest = self._vocabulary.trie.longest  # of a token cut in two, the rest in single bytes
+        places = self._machine.places[state]
+        count = max(map(self._closing.place_count, places), default=0)
+        return count + longest + levels * self._most
+
+    def _look(self) -> None:
+        exits = self._machine.exits
+        for (frame, _), places in islice(exits.items(), self._num_met, None):
+            outside = {frame := self._machine.frame_at(frame).parent}
+            while frame > OUTSIDE:
+                outside.add(frame := self._machine.frame_at(frame).parent)
+            for place in places:
+                if place[0] != NOTHING:
+                    self._meet(place, outside)
+        self._num_met = len(exits)
+
+    def _meet(self, place: Place, outside: set[int]) -> None:
+        """Take note of a place and of the frames that it adds to those outside."""
+        lexed, frame = place
+        added: list[tuple[Node, Hashable]] = []
+        while frame not in outside:
+            node, position, frame = self._machine.frame_at(frame)
+            added.append((node, position))
+        key = (lexed, tuple(added))
+        if key in self._met:
+            return
+        self._met.add(key)
+        if len(added) > 1:
+            self._inward |= frozenset(self._machine.lexer.moves(lexed))
+        label = self._machine.lexer.labels[self._closing.way(lexed)[1]]
+        need = self._far(lexed) if label is not None else NEVER
+        for node, position in added:
+            need += self._closing.part_count((node, position, label or 0))
+            label = 0
+        self._most = max(self._most, min(need, NEVER))
+
+    def _far(self, lexed: int) -> int:
+        """Symbols to an end, from anywhere in a terminal."""
+        lexer = self._machine.lexer
+        known: WeakKeyDictionary[Terminal, int]
+        known = self._vocabulary.tables.setdefault("far", WeakKeyDictionary())
+        terminal, _ = lexer.key(lexed)
+        found = known.get(terminal)
+        if found is None:
+            found = known[terminal] = self._find_far(lexer.start(terminal))
+        return max(found, len(self._closing.way(lexed)[0]))
+
+    def _find_far(self, start: int) -> int:
+        lexer, closing = self._machine.lexer, self._closing
+        far = 0
+        seen = {start}
+        todo = [start]
+        while todo:
+            state = closing.alike(todo.pop())
+            far = max(far, len(closing.way(state)[0]))
+            shadow = lexer.shadow(state)
+            is_large = shadow is not None and bool(shadow.lengths or any(shadow.texts or ()))
+            if is_large or closing.inner(state) is not None:
+                far = max(far, len(closing.way(state)[0]) + APART)
+                continue
+            for _, target in closing.moves(state):
+                if target not in seen:
+                    seen.add(target)
+                    todo.append(target)
+            if len(seen) > MAX_STATES:
+                return NEVER
+        return far
+
+
+def _most_of(vocabulary: Vocabulary, bytes_: frozenset[int]) -> int:
+    """The most of these bytes in one token."""
+    known: dict[frozenset[int], int] = vocabulary.tables.setdefault("most_of", {})
+    found = known.get(bytes_)
+    if found is None:
+        chosen = np.zeros(256, bool)
+        chosen[list(bytes_)] = True
+        counts = (
+            int(chosen[np.frombuffer(text, np.uint8)].sum())
+            for text in vocabulary.text_tokens
+            if text is not None
+        )
+        found = known[bytes_] = max(counts, default=0)
+    return found
