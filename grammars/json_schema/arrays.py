@@ -1,21 +1,21 @@
-"""Arrays: first items, the rest, length, items that must be among them, and unique items."""
+"""Arrays: first items, the rest, length, and items that must be among them."""
 
 from typing import NamedTuple
 
-from ramify.grammars.json_schema.keys import Captured
+from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.layout import Layout
+from ramify.grammars.json_schema.recorder import Noted
 from ramify.grammars.machine import Machine, Node, Place
-from ramify.grammars.terminals import SelectedTexts, Terminal, TextTrie
 
 
 class ItemPlace(NamedTuple):
     """How far an array has got."""
 
-    at: str  # "[" opened, "," after a comma, "item" after one, "unique" in one, "]" closed
+    at: str  # "[" opened, "," after a comma, "item" after one, "]" closed
     num: int  # items so far, as far as it still matters
     counts: tuple[int, ...] = ()  # of each counter, as far as it still matters
-    seen: frozenset[str] = frozenset()  # texts of the items so far, where they have to differ
-    taken: int = 0  # bit set of the choices so far, where items are of a few
+    noted: Noted | None = None  # in a twin that records
+    number: int = 0  # of the whole value, once closed
 
 
 class Counter(NamedTuple):
@@ -51,11 +51,9 @@ class ArrayNode:
         self.high = high
         self.counters = counters
         self.layout = layout
-        self.unique: list[Terminal] | None = None  # terminals of an item, where items must differ
-        self.choices: list[bytes] | None = None  # all texts of an item, where they are few
-        self._chooser: SelectedTexts | None = None
-        self.num_unique: int | None = None  # how many different items there are
-        self._captured: dict[tuple[Terminal, frozenset[str]], Captured] = {}
+        self.unique: Schema | None = None  # which asks that all items differ
+        # then, of the first items and of the rest: all their texts, None if they are not few
+        self.texts: list[frozenset[str] | None] = []
         self._finishable: set[tuple[int, tuple[int, ...]]] | None = None
 
     def finish(self, writable: "dict[int, bool]", max_places: int) -> bool | None:
@@ -70,8 +68,6 @@ class ArrayNode:
         if not self.rest:
             most = len(self.first)
             self.high = most if self.high is None else min(self.high, most)
-        if self.num_unique is not None:
-            self.high = self.num_unique if self.high is None else min(self.high, self.num_unique)
         if self.high is not None and self.low > self.high:
             return False
         return self._explore(max_places) if self.counters else True
@@ -155,13 +151,12 @@ class ArrayNode:
     ) -> None:
         """After a bracket, a comma or an item."""
         assert isinstance(position, ItemPlace)
-        at = position.at
-        if at == "]":
-            machine.resume(parent, 0, out)
+        if position.at == "]":
+            machine.resume(parent, position.number, out)
             return
-        if at == "unique":
-            position = self._saw(position, label)
-        if at != "," and self._is_enough(position.num, position.counts):
+        if position.at == "item":
+            position = self.noticed(position, label)
+        if position.at != "," and self._may_close(position):
             self._bracket(machine, position, parent, out)
         self._go_on(machine, position, parent, out)
 
@@ -170,64 +165,48 @@ class ArrayNode:
     ) -> None:
         """The closing bracket, or else one item more."""
         assert isinstance(position, ItemPlace)
-        at = position.at
-        if at == "]":
-            machine.resume(parent, 0, out)
+        if position.at == "]":
+            machine.resume(parent, position.number, out)
             return
-        if at == "unique":
-            position = self._saw(position, label)
-        if at != "," and self._is_enough(position.num, position.counts):
+        if position.at == "item":
+            position = self.noticed(position, label)
+        if position.at != "," and self._may_close(position):
             self._bracket(machine, position, parent, out)
         else:
             self._go_on(machine, position, parent, out)
 
+    def noticed(self, position: ItemPlace, label: int) -> ItemPlace:
+        """The place after an item: more is kept of it in a twin."""
+        return position
+
+    def number(self, position: ItemPlace) -> int:
+        """The number of the array as it is: twins have them."""
+        return 0
+
+    def _may_close(self, position: ItemPlace) -> bool:
+        return self._is_enough(position.num, position.counts)
+
     def _bracket(self, machine: Machine, position: ItemPlace, parent: int, out: set[Place]) -> None:
         layout = self.layout
         bracket = layout.close_empty_array if position.at == "[" else layout.close_array
-        machine.begin(bracket, machine.frame(self, ItemPlace("]", 0), parent), out)
+        closed = ItemPlace("]", 0, number=self.number(position))
+        machine.begin(bracket, machine.frame(self, closed, parent), out)
+
+    def _following(self, position: ItemPlace) -> list[tuple[Way, int, tuple[int, ...]]]:
+        return self._next(position.num, position.counts)
 
     def _go_on(self, machine: Machine, position: ItemPlace, parent: int, out: set[Place]) -> None:
-        following = self._next(position.num, position.counts)
+        following = self._following(position)
         if position.at == "item":
             if following:
                 frame = machine.frame(self, position._replace(at=","), parent)
                 machine.begin(self.layout.comma, frame, out)
             return
         for way, index, counts in following:
-            if self.unique is None:
-                frame = machine.frame(self, ItemPlace("item", index, counts), parent)
-                way.value.enter(machine, frame, out)
-            else:
-                self._unseen_item(machine, position._replace(at="unique", num=index), parent, out)
+            place = position._replace(at="item", num=index, counts=counts)
+            self._begin_item(machine, position, way, machine.frame(self, place, parent), out)
 
-    def _unseen_item(
-        self, machine: Machine, place: ItemPlace, parent: int, out: set[Place]
+    def _begin_item(
+        self, machine: Machine, position: ItemPlace, way: Way, frame: int, out: set[Place]
     ) -> None:
-        assert self.unique is not None
-        if self.choices is not None:
-            if self._chooser is None:
-                self._chooser = SelectedTexts(TextTrie(self.choices))
-            left = self._chooser.selecting((1 << len(self.choices)) - 1 & ~place.taken)
-            machine.begin_at(self._chooser, left, machine.frame(self, place, parent), out)
-            return
-        for number, terminal in enumerate(self.unique):
-            captured = self._capture(terminal, place.seen)
-            if not captured.is_live:
-                continue
-            frame = machine.frame(self, place._replace(at="unique", counts=(number,)), parent)
-            machine.begin(captured, frame, out)
-
-    def _capture(self, terminal: Terminal, seen: frozenset[str]) -> Captured:
-        found = self._captured.get((terminal, seen))
-        if found is None:
-            found = self._captured[terminal, seen] = Captured(terminal, seen, is_name=False)
-        return found
-
-    def _saw(self, position: ItemPlace, label: int) -> ItemPlace:
-        """The place after an item that differs from those before."""
-        assert self.unique is not None
-        if self.choices is not None:
-            return ItemPlace("item", position.num, taken=position.taken | 1 << label)
-        text, _ = self._capture(self.unique[position.counts[0]], position.seen).texts[label]
-        seen = position.seen | ({text} if text is not None else set())
-        return ItemPlace("item", position.num, (), seen)
+        way.value.enter(machine, frame, out)

@@ -2,15 +2,11 @@
 
 from ramify.grammars.json_schema import facts
 from ramify.grammars.json_schema.arrays import ArrayNode, Counter, Way
-from ramify.grammars.json_schema.cases import Conjunction, booleans, numbers
+from ramify.grammars.json_schema.cases import Conjunction
 from ramify.grammars.json_schema.context import Context, ValueNode, too_complex
 from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.facts import Value, negate_value
-from ramify.grammars.json_schema.json_values import TYPES
-from ramify.grammars.json_schema.layout import BOOLEANS, NULL
-from ramify.grammars.json_schema.numbers import NumberSet, number, plain_integer
-from ramify.grammars.json_schema.scalars import Scalars, spellings
-from ramify.grammars.terminals import Literals, Terminal
+from ramify.grammars.json_schema.scalars import Scalars
 
 
 class Items:
@@ -49,7 +45,9 @@ class Items:
         counters = tuple(Counter(item.start, item.low, item.high) for item in counted)
         made = ArrayNode(ways[:-1], ways[-1], low, high, counters, self._context.layout)
         if unique is not None and (high is None or high > 1):
-            self._make_unique(made, unique)
+            if counters:
+                unique.refuse("uniqueItems", "beside contains")
+            made.unique = unique
         self._context.pending.append((owner, made))
 
     def _ways(
@@ -74,64 +72,3 @@ class Items:
                 for option in ((bits, value | without), (bits | 1 << number_, value | some.value))
             ]
         return [Way(bits, self._context.node(value)) for bits, value in options]
-
-    def _make_unique(self, node: ArrayNode, where: Schema) -> None:
-        """Items that must differ have to be scalars: their texts are told apart."""
-        if node.counters or node.first:
-            where.refuse("uniqueItems", "beside contains or items that differ by position")
-        (way,) = node.rest
-        value = way.value
-        assert isinstance(value, ValueNode)
-        terminals: list[Terminal] = []
-        count: int | None = 0
-        for kind in TYPES:
-            found = self._context.cases(value.value, kind)
-            if found and kind in ("array", "object"):
-                where.refuse("uniqueItems", f"items may be {kind}s; only scalars can be told apart")
-            for conjunction in found:
-                listed = self._unique_terminals(kind, conjunction, terminals, where)
-                count = None if listed is None or count is None else count + listed
-        if all(isinstance(terminal, Literals) for terminal in terminals):
-            texts = (each.texts for each in terminals if isinstance(each, Literals))
-            node.choices = list(dict.fromkeys(text for each in texts for text in each))
-            count = len(node.choices)
-        node.unique = terminals
-        node.num_unique = count
-
-    def _unique_terminals(
-        self, kind: str, conjunction: Conjunction, out: list[Terminal], where: Schema
-    ) -> int | None:
-        """Add terminals that write each value in one way; how many values, None if no end."""
-        if kind == "null":
-            out.append(NULL)
-            return 1
-        if kind == "boolean":
-            values = booleans(conjunction)
-            if values:
-                out.append(BOOLEANS[values])
-            return len(values)
-        if kind == "number":
-            allowed, listed = numbers(conjunction)
-            if listed is not None:
-                kept = [value for value in listed if allowed.contains(value)]
-                texts = sorted(min(spellings(value), key=len).encode() for value in kept)
-                if texts:
-                    out.append(Literals(texts))
-                return len(texts)
-            terminal = number(allowed)
-            if not allowed.is_integral:
-                where.refuse("uniqueItems", "numbers with a fraction; use integers or strings")
-            if not terminal.is_empty:
-                out.append(plain_integer(allowed))
-            return _num_integers(allowed)
-        found = self._scalars.string(conjunction)
-        if found is None:
-            return 0
-        out.append(found)
-        return len(found.texts) if isinstance(found, Literals) else None
-
-
-def _num_integers(allowed: NumberSet) -> int | None:
-    if allowed.low is None or allowed.high is None or allowed.step is None:
-        return None
-    return int((allowed.high - allowed.low) // allowed.step) + 1

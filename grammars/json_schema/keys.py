@@ -218,6 +218,26 @@ class ClassifiedNames(NameTerminal):
         kept = table.ending(self._labels.get(state) in labels for state in range(len(table.rows)))
         return None if kept.start is None else ClassifiedNames(kept, self._labels, self._blanks)
 
+    @property
+    def is_endless(self) -> bool:
+        """Are there names without end?"""
+        table = self._automaton
+        classes = range(table.alphabet.num_classes)
+        following = {}
+        todo = [table.start]
+        while todo:
+            state = todo.pop()
+            if state not in following:
+                steps = (table.step(state, cls) for cls in classes)
+                following[state] = {target for target in steps if target is not None}
+                todo += following[state]
+        while ends := [state for state, targets in following.items() if not targets]:
+            for state in ends:
+                del following[state]
+            for targets in following.values():
+                targets.difference_update(ends)
+        return bool(following)  # what is left goes round in circles
+
     def transitions(self, key: Key) -> dict[int, Key]:
         """The bytes of the characters that lead on; a quote where the automaton accepts."""
         if key == START:
@@ -325,5 +345,8 @@ class Captured(Terminal):
 
     def shadow(self, key: Key) -> Shadow | None:
         """The inner state, but for what leads to texts that were seen only."""
-        near = tuple(text[len(key[2]) :] for text in self._seen_bytes if text.startswith(key[2]))
+        read = key[2]  # a text that is read already does not end here: its label says so
+        near = tuple(
+            text[len(read) :] for text in self._seen_bytes if text.startswith(read) and text != read
+        )
         return Shadow(key[0], key[1], near=near)

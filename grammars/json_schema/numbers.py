@@ -6,6 +6,7 @@ inside or wholly outside the range, P itself no longer matters, and the key keep
 inside: so most prefixes share their keys.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -282,32 +283,46 @@ def _is_short(value: Fraction) -> bool:
     return bool(abs(value) < 10**INT_DIGITS) and digits.denominator == 1
 
 
-class PlainInteger(Terminal):
-    """The integers of a `Number`, each written in one way: no `.0`, no `-0`."""
+class PlainNumber(Terminal):
+    """The numbers of a `Number`, each written in one way: no exponent, no `-0`, no zeros at the end
+    of a fraction. Key: (the number's, is its last digit a zero of the fraction?)."""
 
     def __init__(self, inner: Number) -> None:
         self._inner = inner
-        self.start: Key = inner.start
+        self.start: Key = (inner.start, False)
+        self._lives: dict[Key, bool] = {}
 
     def transitions(self, key: Key) -> dict[int, Key]:
-        """Digits and the sign."""
-        out = self._inner.transitions(key)
-        out.pop(0x2E, None)
-        if key == "-":
-            out.pop(0x30, None)
-        if 0x2D in out and not self.transitions("-"):
-            del out[0x2D]
-        return out
+        """Digits, sign and point."""
+        return {byte: target for byte, target in self._moves(key) if self._is_live(target)}
+
+    def _moves(self, key: Key) -> Iterator[tuple[int, Key]]:
+        inner_key = key[0]
+        is_fraction = isinstance(inner_key, tuple) and inner_key[0] in ("frac", "any", "zero")
+        for byte, target in self._inner.transitions(inner_key).items():
+            if byte not in b"eE":
+                yield byte, (target, byte == 0x2E or (is_fraction and byte == 0x30))
+
+    def _is_live(self, key: Key) -> bool:
+        """Does a number end here or further on? At most all digits deep."""
+        found = self._lives.get(key)
+        if found is None:
+            ends = self.label(key) is not None
+            found = ends or any(self._is_live(target) for _, target in self._moves(key))
+            self._lives[key] = found
+        return found
 
     def label(self, key: Key) -> int | None:
-        """As the number."""
-        return self._inner.label(key)
+        """As the number; not after a zero that says nothing."""
+        inner_key, is_open = key
+        is_minus_zero = isinstance(inner_key, tuple) and inner_key[:3] == ("int", True, 0)
+        return None if is_open or is_minus_zero else self._inner.label(inner_key)
 
 
 @lru_cache(maxsize=4096)
-def plain_integer(numbers: NumberSet) -> PlainInteger:
-    """One terminal for each set."""
-    return PlainInteger(number(numbers))
+def plain_number(inner: Number) -> PlainNumber:
+    """One terminal for each number."""
+    return PlainNumber(inner)
 
 
 @lru_cache(maxsize=4096)

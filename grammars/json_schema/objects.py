@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 from ramify.grammars.json_schema.keys import Captured, ClassifiedNames, DeclaredNames, NameTrie
 from ramify.grammars.json_schema.layout import Layout
+from ramify.grammars.json_schema.recorder import Noted
 from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Machine, Node, Place
 from ramify.grammars.terminals import Terminal
@@ -21,6 +22,8 @@ class MemberPlace(NamedTuple):
     num: int  # members so far, as far as it still matters
     others: frozenset[str] = frozenset()  # other names so far, where they have to be told apart
     met: int = 0  # bit set of what is wanted, and was there
+    noted: Noted | None = None  # in a twin that records
+    number: int = 0  # of the whole value, once closed
 
 
 class Wanted(NamedTuple):
@@ -130,10 +133,12 @@ class ObjectNode:
     ) -> None:
         """After a brace, a comma, a name or a value."""
         assert isinstance(position, MemberPlace)
+        if position.at == "}":
+            machine.resume(parent, position.number, out)
+            return
+        position = self.noticed(position, label)
         at = position.at
-        if at == "}":
-            machine.resume(parent, 0, out)
-        elif at == "{":
+        if at == "{":
             if self._may_close(position):
                 self._bracket(machine, position, parent, out)
             self._names(machine, position, parent, out)
@@ -156,6 +161,10 @@ class ObjectNode:
     ) -> None:
         """The closing brace, or else one member that is still needed."""
         assert isinstance(position, MemberPlace)
+        if position.at in ("}", "name"):
+            self.resume(machine, position, parent, label, out)
+            return
+        position = self.noticed(position, label)
         at = position.at
         if at in ("{", "value") and self._may_close(position):
             self._bracket(machine, position, parent, out)
@@ -163,17 +172,24 @@ class ObjectNode:
             self._needed_name(machine, position, parent, out)
         elif at == "value":
             self._comma(machine, position, parent, out)
-        elif at in ("other", "urgent"):
-            self._other_value(machine, position, parent, label, out, soonest=True)
         else:
-            self.resume(machine, position, parent, label, out)
+            self._other_value(machine, position, parent, label, out, soonest=True)
+
+    def noticed(self, position: MemberPlace, label: int) -> MemberPlace:
+        """The place once a name or value was read: more is kept of it in a twin."""
+        return position
+
+    def number(self, position: MemberPlace) -> int:
+        """The number of the object as it is: twins have them."""
+        return 0
 
     def _bracket(
         self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
     ) -> None:
         layout = self.layout
         brace = layout.close_empty_object if position.at == "{" else layout.close_object
-        machine.begin(brace, machine.frame(self, MemberPlace("}", 0, 0), parent), out)
+        closed = MemberPlace("}", 0, 0, number=self.number(position))
+        machine.begin(brace, machine.frame(self, closed, parent), out)
 
     def _comma(self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]) -> None:
         machine.begin(

@@ -1,12 +1,15 @@
 """Which values can be written at all: so no part of a grammar leads to a dead end."""
 
 from collections.abc import Iterable
+from typing import cast
 
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.arrays import ArrayNode
 from ramify.grammars.json_schema.context import Context, ValueNode, pointer_of
+from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.keys import ClassifiedNames
 from ramify.grammars.json_schema.objects import ObjectNode, Wanted
+from ramify.grammars.json_schema.recording import UniqueArray, few_scalars, items_left
 from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Node
 
@@ -25,7 +28,40 @@ def settle(context: Context) -> None:
                 owner.is_writable = changed = True
     for owner, made in context.pending:
         if _finish(owner, made, context.budget):
-            owner.nodes.append(made)
+            is_unique = isinstance(made, ArrayNode) and made.unique is not None
+            owner.nodes.append(UniqueArray(cast(ArrayNode, made)) if is_unique else made)
+    for _, made in context.pending:
+        if isinstance(made, ArrayNode) and made.unique is not None:
+            _check_unique(made, made.unique)
+
+
+def _check_unique(node: ArrayNode, where: Schema) -> None:
+    """Items that must differ have to be scalars, or such that each can always go on: else one that
+    equals another so far might find no other end."""
+    for ways in (*node.first, node.rest):
+        values = [cast(ValueNode, way.value) for way in ways]
+        if not all(_is_endless(each) for value in values for each in value.nodes):
+            where.refuse(
+                "uniqueItems",
+                "items may be objects without further members, or arrays of a bounded length; "
+                "allow additionalProperties, or drop maxItems and the like",
+            )
+        node.texts.append(few_scalars(values[0]) if len(values) == 1 else frozenset())
+    if node.low and not items_left(node, 0, frozenset())[0]:
+        raise GrammarError(
+            "unsatisfiable_schema",
+            f"JSON Schema {where.pointer or '#'}: there are no {node.low} items that all differ",
+            pointer=where.pointer,
+        )
+
+
+def _is_endless(node: Node) -> bool:
+    """Can every object (array) become another one by one member (item) more?"""
+    if isinstance(node, ObjectNode):
+        names = node.other_names
+        is_bounded = isinstance(names, ClassifiedNames) and not names.is_endless
+        return node.high is None and names is not None and not is_bounded
+    return isinstance(node, ArrayNode) and node.high is None and not node.counters
 
 
 def _can_finish(owner: ValueNode, node: ObjectNode | ArrayNode, budget: Budget) -> bool:

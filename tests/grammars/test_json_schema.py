@@ -216,7 +216,11 @@ def test_whitespace_is_bounded():
     ("schema", "code", "pointer"),
     [
         ({"properties": {"a": {"format": "regex"}}}, "unsupported_keyword", "/properties/a/format"),
-        ({"items": {"uniqueItems": True}}, "unsupported_keyword", "/items/uniqueItems"),
+        (
+            {"items": {"uniqueItems": True, "contains": {"const": 1}}},
+            "unsupported_keyword",
+            "/items/uniqueItems",
+        ),
         ({"items": {"$ref": "http://x.y/z"}}, "unsupported_keyword", "/items/$ref"),
         (
             {"properties": {"a/b": {"type": "strin"}}},
