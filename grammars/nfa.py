@@ -1,6 +1,5 @@
 """Thompson's automaton of a regex's tree: characters to move by, guarded empty moves."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ramify.grammars import regex_syntax as syntax
@@ -38,6 +37,8 @@ class Nfa:
         self.moves: list[tuple[CharSet, int] | None] = []
         self.edges: list[list[tuple[Guard | None, int]]] = []
         self.look_ends = set[int]()  # where lookaheads have matched
+        self.guards = set[Guard]()  # of all empty moves
+        self.has_dead_ends = False  # moves by a character that there is not
         self.final = self._new()
         self.rest: int | None = None  # searching: the state that reads the rest of any text
         entry = self.final
@@ -45,13 +46,6 @@ class Nfa:
             entry = self.rest = self._loop(ANY, entry)
         entry = self._build(tree, entry)
         self.entry = self._loop(ANY, entry) if search else entry
-
-    def guards(self) -> Iterator[Guard]:
-        """All guards of empty moves."""
-        for edges in self.edges:
-            for guard, _ in edges:
-                if guard is not None:
-                    yield guard
 
     def distances(self) -> list[int]:
         """[state] characters to the end on the shortest way, guards passed over; else FAR."""
@@ -93,6 +87,7 @@ class Nfa:
     def _char(self, charset: CharSet, after: int) -> int:
         state = self._new()
         self.moves[state] = (charset, after)
+        self.has_dead_ends = self.has_dead_ends or not charset
         return state
 
     def _loop(self, charset: CharSet, after: int) -> int:
@@ -120,6 +115,7 @@ class Nfa:
             case _:
                 guard = tree
         entry = self._new()
+        self.guards.add(guard)
         self.edges[entry].append((guard, after))
         return entry
 

@@ -42,9 +42,8 @@ class Regex:
 
     def __init__(self, tree: syntax.Tree, budget: Budget, *, search: bool = False) -> None:
         self._nfa = nfa = Nfa(tree, budget, search=search)
-        guards = {*nfa.guards()}
-        previous = [guard for guard in guards if isinstance(guard, syntax.Previous)]
-        following = [guard for guard in guards if isinstance(guard, Next)]
+        previous = [guard for guard in nfa.guards if isinstance(guard, syntax.Previous)]
+        following = [guard for guard in nfa.guards if isinstance(guard, Next)]
         sets = [move[0] for move in nfa.moves if move]
         sets += [guard.charset for guard in previous] + [guard.charset for guard in following]
         self.alphabet = alphabet_of(frozenset(sets))
@@ -53,7 +52,11 @@ class Regex:
         self._bits = [self.alphabet.classes(move[0]) if move else 0 for move in nfa.moves]
         self._next_bits = {guard: self._allowed(guard) for guard in following}
         self._groups = self._group_classes(previous)
-        self.looks_ahead = any(isinstance(guard, Ahead) for guard in guards)
+        self._group_bits = [
+            sum(1 << cls for cls, group in enumerate(self._groups) if group == each)
+            for each in range(max(self._groups) + 1)
+        ]
+        self.looks_ahead = any(isinstance(guard, Ahead) for guard in nfa.guards)
         self._thread_ids: dict[tuple[int, int, Obligations], int] = {(0, ENDED, NONE): ACCEPT}
         self._threads: list[tuple[int, int, Obligations]] = [(0, ENDED, NONE)]
         self._live_classes = _Liveness(nfa, self).classes(bool(previous or following))
@@ -175,22 +178,26 @@ class Regex:
         for thread in state:
             classes, after, obligations = self._threads[thread]
             waiting.setdefault((classes, obligations), set()).add(after)
-        made: dict[tuple[object, ...], Threads | None] = {}
-        row: list[Threads | None] = []
-        for cls, group in enumerate(self._groups):
-            moving = tuple(key for key in waiting if key[0] >> cls & 1)
-            if not moving:
-                row.append(None)
-                continue
-            same = (group, *moving) if all(key[1] is NONE for key in moving) else (cls,)
-            if same not in made:
-                made[same] = self._move(moving, waiting, cls)
-            row.append(made[same])
+        same = self._group_bits  # sets of classes over which all threads go the same way
+        for classes, obligations in waiting:
+            if obligations:
+                same = [1 << cls for cls in range(self.alphabet.num_classes)]
+                break
+            same = [part for each in same for part in (each & classes, each & ~classes) if part]
+        row: list[Threads | None] = [None] * self.alphabet.num_classes
+        for each in same:
+            cls = each.bit_length() - 1
+            moving = [key for key in waiting if key[0] >> cls & 1]
+            target = self._move(moving, waiting, cls) if moving else None
+            while target is not None and each:
+                cls = each.bit_length() - 1
+                row[cls] = target
+                each ^= 1 << cls
         return row
 
     def _move(
         self,
-        moving: tuple[tuple[int, Obligations], ...],
+        moving: Iterable[tuple[int, Obligations]],
         waiting: Mapping[tuple[int, Obligations], set[int]],
         cls: int,
     ) -> Threads | None:
@@ -317,6 +324,8 @@ class _Liveness:
     def classes(self, is_guarded: bool) -> list[int]:
         """[state] bit set of classes. Lookaheads of more than one character count as met."""
         regex, every = self._regex, self._regex._every
+        if not self._nfa.guards and not self._nfa.has_dead_ends:
+            return [every] * len(self._nfa.moves)
         optimistic = self._reaching(free=False)
         live = [every if state in optimistic else 0 for state in range(len(self._nfa.moves))]
         if not is_guarded:
@@ -328,7 +337,7 @@ class _Liveness:
         users: dict[int, list[tuple[int, int, int]]] = {}  # state -> (user, group, classes)
         todo: list[tuple[int, int]] = []
         for state in dict.fromkeys(in_doubt):
-            for group in set(regex._groups):
+            for group in range(len(regex._group_bits)):
                 for classes, after, _ in regex.hits((state,), group):
                     if after == LOOKED or classes & (regex._end if after == ENDED else live[after]):
                         todo.append((state, group))
@@ -336,7 +345,7 @@ class _Liveness:
                         users.setdefault(after, []).append((state, group, classes))
         while todo:
             state, group = todo.pop()
-            bits = sum(1 << cls for cls, other in enumerate(regex._groups) if other == group)
+            bits = regex._group_bits[group]
             if bits & ~live[state]:
                 live[state] |= bits
                 todo += [(user, at) for user, at, classes in users.get(state, ()) if classes & bits]

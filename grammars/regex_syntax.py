@@ -98,6 +98,7 @@ _FLAG_FIELDS = {
     "s": "dot_all",
     "x": "verbose",
 }
+_REPEATS = ("*", "+", "?", "{")
 _SIMPLE = {"n": 10, "t": 9, "r": 13, "f": 12, "v": 11}
 
 
@@ -192,7 +193,7 @@ class _Parser:
         if self.flags.verbose:
             self.skip_blank()
         where = self.at
-        bounds = self.bounds()
+        bounds = self.bounds() if self.peek() in _REPEATS else None
         if bounds is None:
             return body
         is_bare = self.text[start] != "(" and isinstance(body, (Edge, Previous))
@@ -212,7 +213,7 @@ class _Parser:
         if self.flags.verbose:
             self.skip_blank()
         second = self.at
-        if self.bounds() is not None:
+        if self.peek() in _REPEATS and self.bounds() is not None:
             self.fail(f"multiple repeat {self.text[second]!r}", second)
         self.at = mark
         return whole

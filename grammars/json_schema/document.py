@@ -114,7 +114,7 @@ class Document:
         self.draft = self._find_draft(value)  # 4, 6, 7, 2019 or 2020
         self.root = self.schema(value, "", "")
         self._resources[""] = self.root
-        if "$id" in text or '"id"' in text or "nchor" in text:
+        if ('"id"' if self.draft == 4 else '"$id"') in text or "nchor" in text:
             self._register(self.root)
             self._ambiguous = [name for name, uris in self._dynamic.items() if len(uris) > 1]
             if self._ambiguous:

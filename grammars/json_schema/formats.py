@@ -77,11 +77,11 @@ def _uri(extra: str, *, relative: bool) -> str:
     tail = rf"(?:/{pchar}*)*"
     absolute = rf"/(?:{pchar}+{tail})?"
     query = rf"(?:\?(?:{pchar}|[/?])*)?(?:#(?:{pchar}|[/?])*)?"
-    full = rf"[A-Za-z][A-Za-z0-9+.-]*:(?://{authority}{tail}|{absolute}|{pchar}+{tail}|){query}"
+    scheme, rooted = "[A-Za-z][A-Za-z0-9+.-]*:", rf"//{authority}{tail}|{absolute}|"
     if not relative:
-        return full
+        return rf"{scheme}(?:{rooted}|{pchar}+{tail}){query}"
     no_colon = rf"(?:[{plain}@]|{pct})"
-    return rf"(?:{full}|(?://{authority}{tail}|{absolute}|{no_colon}+{tail}|){query})"
+    return rf"(?:(?:{scheme})?(?:{rooted})|{scheme}{pchar}+{tail}|{no_colon}+{tail}){query}"
 
 
 _VARCHAR = "(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})"
