@@ -5,8 +5,8 @@ all text, less the tokens that run past a text which is looked for: those are fo
 vocabulary's trie by the text, so no state of free text is walked.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,33 @@ class Jump(NamedTuple):
     label: int  # of the end that it makes
 
 
+class _Moves(Mapping[int, Key]):
+    """The bytes of one key that lead on, and where: looked up, for they are many."""
+
+    __slots__ = ("_key", "_text")
+
+    def __init__(self, text: "FreeText", key: Key) -> None:
+        self._text = text
+        self._key = key
+
+    def __getitem__(self, byte: int) -> Key:
+        target = self._text.move(self._key, byte)
+        if target is None:
+            raise KeyError(byte)
+        return target
+
+    def get(self, byte: int, default: Any = None) -> Any:
+        """As in a dict."""
+        target = self._text.move(self._key, byte)
+        return default if target is None else target
+
+    def __iter__(self) -> Iterator[int]:
+        return (byte for byte in self._key[1].next if self._text.move(self._key, byte) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class FreeText(Terminal):
     """Text up to a stop. Key: (node of the automaton, node of the spelling of a character).
 
@@ -70,18 +97,18 @@ class FreeText(Terminal):
         self._met = [self._first_of(found) for found in self._scan.found]
         self._places = self._find_places()
         self._within: tuple[np.ndarray, np.ndarray] | None = None  # of its one vocabulary
+        self._keys: dict[Key, Key] = {}  # one object for each
         self.start: Key = (0, self._root)
 
     # -- terminal
 
-    def transitions(self, key: Key) -> dict[int, Key]:
+    def transitions(self, key: Key) -> Mapping[int, Key]:
         """Bytes of any character but the last of what may not be read."""
         if key[0] == _MET:
             return {}
         if key[0] == _REST:
             return {self._stops[key[1]].text[key[2]]: self._rest(key[1], key[2] + 1)}
-        moves = ((byte, self.move(key, byte)) for byte in key[1].next)
-        return {byte: target for byte, target in moves if target is not None}
+        return _Moves(self, key)
 
     def move(self, key: Key, byte: int) -> Key | None:
         """One byte of a character."""
@@ -93,7 +120,8 @@ class FreeText(Terminal):
         node = self._scan.step(key[0], byte)
         met = self._met[node]
         if met is None:
-            return (node, following if isinstance(following, SpellingNode) else self._root)
+            reached = (node, following if isinstance(following, SpellingNode) else self._root)
+            return self._keys.setdefault(reached, reached)
         label = self._stops[met].label
         return None if label is None else (_MET, label)
 
