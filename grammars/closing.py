@@ -41,15 +41,28 @@ _END = Tail((), (0,))
 _NO_TAIL = Tail((), (NEVER,))
 
 
+class Need(NamedTuple):
+    """How a part is written."""
+
+    cost: int
+    text: Symbols
+    label: int  # with which its node ends
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are enough for it alone."""
+        return self.cost // _TOKEN_COST
+
+
 @dataclass(slots=True, eq=False)
 class _Option:
-    """One way for a part to be written."""
+    """One way for a part to be written, as far as it is known."""
 
     part: Part
-    text: Symbols  # to the end of a terminal
-    needs: tuple[Part, ...]  # what follows it
-    cost: int  # of the text and of the needs that are known
-    missing: int  # needs that are not
+    cost: int
+    texts: list[Symbols]
+    label: int  # of what has ended last
+    left: list[tuple[Node, Hashable]]  # what has to follow, the last first
 
 
 class Closing:
@@ -60,10 +73,11 @@ class Closing:
         self._lexer = machine.lexer
         self._vocabulary = machine.lexer.vocabulary
         self._ways: dict[int, tuple[int, int]] = {}  # lexer state -> (symbol, next state)
-        self._parts: dict[Part, tuple[int, Symbols]] = {}  # cost and text
+        self._parts: dict[Part, Need] = {}
+        self._asked: list[Part] = []  # not explored yet, some of them
         self._explored = set[Part]()
         self._users: dict[Part, list[_Option]] = {}
-        self._options: list[tuple[int, int, _Option]] = []  # heap: those with no missing needs
+        self._options: list[tuple[int, int, _Option]] = []  # heap: those with nothing left
         self._num_options = 0
         self._tails: dict[tuple[int, int], Tail] = {}
         self._places: dict[Place, int] = {}
@@ -93,18 +107,20 @@ class Closing:
 
     def _tail(self, frame: int, label: int) -> Tail:
         """What follows once the part of `frame` has ended with `label`."""
-        path: list[tuple[int, int]] = []
+        path: list[tuple[tuple[int, int], Symbols]] = []
         found: Tail | None = None
         while found is None:
-            found = self._tails.get((frame, label)) if frame else _END
+            found = self._tails.get((frame, label)) if frame > OUTSIDE else _END
             if found is None:
-                path.append((frame, label))
-                frame, label = self.machine.frame_at(frame).parent, 0
-        for frame, label in reversed(path):
-            node, position, _ = self.machine.frame_at(frame)
-            text = self._part((node, position, label))
-            found = _NO_TAIL if text is None else self._before(text, found)
-            self._tails[frame, label] = found
+                node, position, parent = self.machine.frame_at(frame)
+                need = self.need((node, position, label))
+                if need is None:
+                    found = self._tails[frame, label] = _NO_TAIL
+                else:
+                    path.append(((frame, label), need.text))
+                    frame, label = parent, need.label
+        for key, text in reversed(path):
+            found = self._tails[key] = self._before(text, found)
         return found
 
     def _before(self, text: Symbols, tail: Tail) -> Tail:
@@ -224,32 +240,26 @@ class Closing:
 
     # -- what nodes need: of all options of all parts the cheapest is settled first (Knuth)
 
-    def part_count(self, part: Part) -> int:
-        """Tokens that are enough for a part; NEVER if it is not known how it ends."""
-        self._part(part)
-        found = self._parts.get(part)
-        return NEVER if found is None else found[0] // _TOKEN_COST
-
-    def _part(self, asked: Part) -> Symbols | None:
-        self._explore(asked)
+    def need(self, asked: Part) -> Need | None:
+        """How a part is written; None if it is not known how it ends."""
+        self._asked.append(asked)
+        self._explore()
         while asked not in self._parts and self._options:
             cost, _, option = heapq.heappop(self._options)
-            texts = [option.text, *(self._parts[need][1] for need in option.needs)]
-            if option.part in self._parts or sum(map(len, texts)) > MAX_PART_SYMBOLS:
+            if option.part in self._parts or sum(map(len, option.texts)) > MAX_PART_SYMBOLS:
                 continue
-            self._parts[option.part] = (cost, tuple(chain.from_iterable(texts)))
+            text = tuple(chain.from_iterable(option.texts))
+            self._parts[option.part] = Need(cost, text, option.label)
             for user in self._users.pop(option.part, ()):
-                user.missing -= 1
-                user.cost += cost
-                self._offer(user)
-        found = self._parts.get(asked)
-        return None if found is None else found[1]
+                self._advance(user)
+            self._explore()
+        return self._parts.get(asked)
 
-    def _explore(self, asked: Part) -> None:
-        todo = [asked]
-        while todo and len(self._explored) < MAX_PARTS:
-            part = todo.pop()
-            if part in self._explored:
+    def _explore(self) -> None:
+        """Look at the parts that were asked for."""
+        while self._asked:
+            part = self._asked.pop()
+            if part in self._explored or len(self._explored) >= MAX_PARTS:
                 continue
             self._explored.add(part)
             node, position, label = part
@@ -258,36 +268,38 @@ class Closing:
             for place in sorted(out):
                 option = self._option(part, place)
                 if option is not None:
-                    todo += option.needs
-                    self._offer(option)
+                    self._advance(option)
 
     def _option(self, part: Part, place: Place) -> _Option | None:
         """To go on at a place, whose frames stand on OUTSIDE."""
         lexed, frame = place
-        text, end = self.way(lexed) if lexed != NOTHING else ((), NOTHING)
+        if lexed <= NOTHING:  # the node has ended
+            return _Option(part, 0, [], -lexed, [])
+        text, end = self.way(lexed)
         label = self._lexer.labels[end]
-        if label is None and lexed != NOTHING:
+        if label is None:
             return None
-        needs: list[Part] = []
+        left: list[tuple[Node, Hashable]] = []
         while frame != OUTSIDE:
             node, position, frame = self.machine.frame_at(frame)
-            assert label is not None
-            needs.append((node, position, label))
-            label = 0
-        option = _Option(part, text, tuple(needs), self._cost(text), 0)
-        for need in needs:
+            left.append((node, position))
+        return _Option(part, self._cost(text), [text], label, left[::-1])
+
+    def _advance(self, option: _Option) -> None:
+        """Add what is known of what has to follow; then wait for the rest, or offer it."""
+        while option.left:
+            need = (*option.left[-1], option.label)
             known = self._parts.get(need)
             if known is None:
                 self._users.setdefault(need, []).append(option)
-                option.missing += 1
-            else:
-                option.cost += known[0]
-        return option
-
-    def _offer(self, option: _Option) -> None:
-        if not option.missing:
-            self._num_options += 1
-            heapq.heappush(self._options, (option.cost, self._num_options, option))
+                self._asked.append(need)
+                return
+            option.left.pop()
+            option.cost += known.cost
+            option.texts.append(known.text)
+            option.label = known.label
+        self._num_options += 1
+        heapq.heappush(self._options, (option.cost, self._num_options, option))
 
 
 def _path(came: dict[int, tuple[int, int]], end: int) -> Symbols:

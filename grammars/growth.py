@@ -15,7 +15,6 @@ import numpy as np
 from ramify.grammars.closing import NEVER, Closing
 from ramify.grammars.inside import NOTHING
 from ramify.grammars.machine import OUTSIDE, Node, Place
-from ramify.grammars.terminals import Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STATES = 2_000  # lexer states of one terminal
@@ -48,14 +47,15 @@ class Growth:
 
     def _look(self) -> None:
         exits = self._machine.exits
-        for (frame, _), places in islice(exits.items(), self._num_met, None):
+        found = list(islice(exits.items(), self._num_met, None))  # looking at them adds more
+        for (frame, _), places in found:
             outside = {frame := self._machine.frame_at(frame).parent}
             while frame > OUTSIDE:
                 outside.add(frame := self._machine.frame_at(frame).parent)
             for place in places:
                 if place[0] != NOTHING:
                     self._meet(place, outside)
-        self._num_met = len(exits)
+        self._num_met += len(found)
 
     def _meet(self, place: Place, outside: set[int]) -> None:
         """Take note of a place and of the frames that it adds to those outside."""
@@ -73,19 +73,29 @@ class Growth:
         label = self._machine.lexer.labels[self._closing.way(lexed)[1]]
         need = self._far(lexed) if label is not None else NEVER
         for node, position in added:
-            need += self._closing.part_count((node, position, label or 0))
-            label = 0
+            part = None if label is None else self._closing.need((node, position, label))
+            if part is None:
+                need = NEVER
+                break
+            need += part.num_tokens
+            label = part.label
         self._most = max(self._most, min(need, NEVER))
 
     def _far(self, lexed: int) -> int:
-        """Symbols to an end, from anywhere in a terminal."""
+        """Symbols to an end, from anywhere in a terminal from a state on."""
         lexer = self._machine.lexer
-        known: WeakKeyDictionary[Terminal, int]
         known = self._vocabulary.tables.setdefault("far", WeakKeyDictionary())
-        terminal, _ = lexer.key(lexed)
-        found = known.get(terminal)
+        terminal, key = lexer.key(lexed)
+        selected = terminal.selected(key)
+        source = terminal if selected is None else selected.trie
+        found: int | None = known.get(source)
         if found is None:
-            found = known[terminal] = self._find_far(lexer.start(terminal))
+            if selected is None:
+                found = self._find_far(lexed)
+            else:
+                found = max(map(len, selected.trie.texts)) + APART
+            if selected is not None or key == terminal.start:
+                known[source] = found
         return max(found, len(self._closing.way(lexed)[0]))
 
     def _find_far(self, start: int) -> int:

@@ -55,7 +55,7 @@ class Frame(NamedTuple):
 
 
 class _Bottom:
-    """A frame below all others: what is above it is done."""
+    """A frame below all others: what is above it is done. Its place tells with which label."""
 
     def enter(self, machine: "Machine", parent: int, out: set[Place]) -> None:
         out.add((NOTHING, parent))
@@ -63,7 +63,7 @@ class _Bottom:
     def resume(
         self, machine: "Machine", position: Hashable, parent: int, label: int, out: set[Place]
     ) -> None:
-        out.add((NOTHING, parent))
+        out.add((NOTHING - label if parent else NOTHING, parent))
 
     close = resume
 
