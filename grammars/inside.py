@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SMALL = 150  # trie nodes: what is left of few tokens is always walked step by step
 WIDE = 40  # else from a state with more live bytes than this the kernel walks
-PLAIN_STEPS = 300  # and where a plain walk would take more steps than this
+PLAIN_STEPS = 300  # and where a plain walk would take more steps than this,
+NARROW_STEPS = 5000  # or this, in a terminal that has no state with many live bytes
 MANY_TOKENS = 500  # more tokens than this are kept as a row
 
 
@@ -115,7 +116,7 @@ class InsideTables:
         token_ids: list[int] = []
         exits: dict[int, list[int]] = {}
         steps = 0
-        most = max(PLAIN_STEPS, remainder.num_below if remainder.num_below <= SMALL else 0)
+        most = PLAIN_STEPS if lexer.key(state)[0].is_wide else NARROW_STEPS
         todo = [(remainder, state)]
         while todo:
             left, at = todo.pop()
@@ -131,9 +132,9 @@ class InsideTables:
                         if label is not None:
                             exits.setdefault(label, []).extend(step.rest.nodes)
                         todo.append((step.rest, target))
-            if steps > most:
+            if steps > most and remainder.num_below > SMALL:
                 return None
-        self.spend(steps)
+        self.spend(2 * steps)
         return self._made(token_ids, exits)
 
     def _walk_wide(self, state: int, remainder: Remainder) -> Inside:

@@ -19,12 +19,12 @@ UNKNOWN = -1000  # not even to which group the byte belongs
 class DenseStates(NamedTuple):
     """Lexer states that a wide walk has met, renumbered from 1; 0 is the dead state."""
 
-    next: np.ndarray  # [capacity, 256] int32: a state, DEAD, UNKNOWN, or -1 - the group
+    next: np.ndarray  # [capacity, 256] int32: a state, DEAD, UNKNOWN, -1 - the group
     accepting: np.ndarray  # [capacity] uint8
 
 
 class InsideWalk(NamedTuple):
-    """What a walk found. It leaves out what is below bytes that are not known yet: walk on there."""
+    """What a walk found. It leaves out what bytes not known yet lead to: walk on there."""
 
     token_ids: np.ndarray  # [num_tokens] int32: tokens that stay inside the terminal
     exit_nodes: np.ndarray  # [num_exits] int32: trie nodes where the terminal may end

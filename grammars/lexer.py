@@ -175,25 +175,33 @@ class Lexer:
     def fill_dense(self, dense: int, byte: int) -> None:
         """Make known where a byte, and all others of its group, leads from a state."""
         terminal, key = self.key(self._dense_state[dense])
-        row = self.dense.next[dense]
         groups = terminal.groups(key)
+        if not isinstance(groups, tuple):  # made for this state alone
+            filled = np.full(256, kernels.DEAD, np.int32)
+            for what, bytes_of in groups:
+                filled[bytes_of] = self._reached(terminal, key, what)
+            self.dense.next[dense] = filled
+            return
+        row = self.dense.next[dense]
         if row[byte] == kernels.UNKNOWN:
             row[:] = self._by_group(groups)
         number = row[byte]
         if number < 0:
-            what, bytes_of = groups[-1 - number]
-            to = terminal.reached(key, what)
-            target = kernels.DEAD if to is None else self.dense_of(self.state(terminal, to))
-            self.dense.next[dense, bytes_of] = target
+            what, _ = groups[-1 - number]
+            target = self._reached(terminal, key, what)
+            row = self.dense.next[dense]
+            row[row == number] = target
 
-    def _by_group(self, groups: Sequence[tuple[Any, Sequence[int]]]) -> np.ndarray:
+    def _reached(self, terminal: Terminal, key: Key, what: Any) -> int:
+        to = terminal.reached(key, what)
+        return kernels.DEAD if to is None else self.dense_of(self.state(terminal, to))
+
+    def _by_group(self, groups: tuple[tuple[Any, Sequence[int]], ...]) -> np.ndarray:
         """[256] int32: -1 - the group of each byte; DEAD for bytes of none."""
         kept = self._groups.get(id(groups))
-        if kept is not None:
-            return kept[1]
-        row = np.full(256, kernels.DEAD, np.int32)
-        for number, (_, bytes_of) in enumerate(groups):
-            row[list(bytes_of)] = -1 - number
-        if isinstance(groups, tuple):  # it lives as long as its terminal
-            self._groups[id(groups)] = (groups, row)
-        return row
+        if kept is None:
+            row = np.full(256, kernels.DEAD, np.int32)
+            for number, (_, bytes_of) in enumerate(groups):
+                row[list(bytes_of)] = -1 - number
+            kept = self._groups[id(groups)] = (groups, row)
+        return kept[1]

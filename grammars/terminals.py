@@ -34,7 +34,7 @@ class Terminal:
 
     def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
         """As `transitions`: groups of bytes that lead to one key, if any, as `reached` tells of
-        the first part. A tuple lives as long as the terminal."""
+        the first part. A tuple lives as long as the terminal, and serves many keys."""
         by_id: dict[int, list[int]] = {}  # most share few objects
         moves = self.transitions(key)
         for byte, target in moves.items():

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import islice
+from typing import Any
 
 from ramify.grammars.automata import Table
 from ramify.grammars.charsets import SpellingNode, spelling
@@ -18,10 +19,11 @@ from ramify.grammars.terminals import (
     Shadow,
     Terminal,
     TextTrie,
-    text_transitions,
+    text_reached,
 )
 
 START = "start"
+_QUOTE = "quote"  # in place of a class of characters
 COLON = "colon"  # keys (COLON, label, 0 before the colon, 1 + state of the blanks after it)
 
 
@@ -205,11 +207,14 @@ class OtherNames(NameTerminal):
 class ClassifiedNames(NameTerminal):
     """The names of a table, labelled by its final states."""
 
+    is_wide = True
+
     def __init__(self, table: Table, labels: dict[int, int], blanks: Blanks) -> None:
         super().__init__(blanks)
         self._automaton = table
         self._labels = labels  # of each final state
         self._root = spelling(table.alphabet, json=True)
+        self._root_groups = (*self._root.groups, (_QUOTE, (0x22,)))
 
     def restricted(self, labels: frozenset[int], budget: Budget) -> "ClassifiedNames | None":
         """The names with one of these labels; None if there are none."""
@@ -244,12 +249,34 @@ class ClassifiedNames(NameTerminal):
             return {0x22: ("in", self._automaton.start, self._root)}
         if key[0] == COLON:
             return self.after_quote(key)
+        groups = self.groups(key)
+        targets = ((self.reached(key, what), group) for what, group in groups)
+        return {byte: target for target, group in targets if target is not None for byte in group}
+
+    def move(self, key: Key, byte: int) -> Key | None:
+        """As `transitions`, for one byte."""
+        if key[0] != "in":
+            return self.transitions(key).get(byte)
+        is_quote = byte == 0x22 and key[2] is self._root
+        what = _QUOTE if is_quote else key[2].next.get(byte)
+        return None if what is None else self.reached(key, what)
+
+    def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
+        """Those of the spelling, and the closing quote."""
+        if key[0] != "in":
+            return super().groups(key)
+        node: SpellingNode = key[2]
+        return self._root_groups if node is self._root else node.groups
+
+    def reached(self, key: Key, what: Any) -> Key | None:
+        """By a class, part of a character or a quote."""
+        if key[0] != "in":
+            return what
         _, state, node = key
-        moves = text_transitions(self._automaton, self._root, (state, node))
-        out: dict[int, Key] = {byte: ("in", *target) for byte, target in moves.items()}
-        if node is self._root and self._automaton.accepts(state):
-            out[0x22] = (COLON, self._labels[state], 0)
-        return out
+        if what is _QUOTE:
+            return (COLON, self._labels[state], 0) if self._automaton.accepts(state) else None
+        target = text_reached(self._automaton, self._root, (state, node), what)
+        return None if target is None else ("in", *target)
 
 
 class Captured(Terminal):
