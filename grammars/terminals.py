@@ -4,6 +4,7 @@ Invariant: from every key that `transitions` names an accepting key can be reach
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ramify.grammars.lexer import Lexer
 
 Key = Any  # hashable, opaque to all but the terminal
+MANY_BYTES = 20_000  # of literals: their trie takes milliseconds
 
 
 class Terminal:
@@ -122,30 +124,37 @@ class Selected(NamedTuple):
 
 
 class Literals(Terminal):
-    """A list of byte strings as a trie; the label is the string's index, or 0 for all."""
+    """A list of byte strings as a trie; the label is 0."""
 
-    def __init__(self, literals: Iterable[bytes], *, labelled: bool = False) -> None:
+    def __init__(self, literals: Iterable[bytes]) -> None:
         self.start: Key = 0
         self.texts = tuple(literals)
-        self._next: list[dict[int, int]] = [{}]
-        self._label: dict[int, int] = {}
-        for index, literal in enumerate(self.texts):
+        if sum(map(len, self.texts)) > MANY_BYTES:
+            _ = self._trie  # now, where it holds no decoding up
+
+    @cached_property
+    def _trie(self) -> tuple[list[dict[int, int]], set[int]]:
+        """Of each node its children by byte; and the nodes where a string ends."""
+        following: list[dict[int, int]] = [{}]
+        ends = set[int]()
+        for literal in self.texts:
             node = 0
             for byte in literal:
-                following = self._next[node]
-                if byte not in following:
-                    following[byte] = len(self._next)
-                    self._next.append({})
-                node = following[byte]
-            self._label.setdefault(node, index if labelled else 0)
+                child = following[node].get(byte)
+                if child is None:
+                    child = following[node][byte] = len(following)
+                    following.append({})
+                node = child
+            ends.add(node)
+        return following, ends
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Down the trie."""
-        return self._next[key]
+        return self._trie[0][key]
 
     def label(self, key: Key) -> int | None:
-        """The string that ends here."""
-        return self._label.get(key)
+        """Ends with a string."""
+        return 0 if key in self._trie[1] else None
 
 
 class TextTrie:
@@ -177,36 +186,6 @@ class TextTrie:
             below = self.below[child] & selected
             if below:
                 yield byte, child, below
-
-
-class SelectedTexts(Terminal):
-    """Different texts of a trie; the label is the text's index. Key: (node, bit set of those
-    selected texts that begin so)."""
-
-    def __init__(self, trie: TextTrie) -> None:
-        self._trie = trie
-
-    def selecting(self, selected: int) -> Key:
-        """The key before any of the selected texts."""
-        return (0, selected)
-
-    def transitions(self, key: Key) -> dict[int, Key]:
-        """Down the trie, where a selected text is below."""
-        return {byte: (node, below) for byte, node, below in self._trie.moves(*key)}
-
-    def selected(self, key: Key) -> Selected | None:
-        """Some, but at the end of one."""
-        if key[0] in self._trie.text_at:
-            return None
-        return Selected(self._trie, key[0], key[1], self._end_of)
-
-    def _end_of(self, text: int) -> Key:
-        return (self._trie.node_of[text], 1 << text)
-
-    def label(self, key: Key) -> int | None:
-        """The selected text that ends here."""
-        index = self._trie.text_at.get(key[0])
-        return None if index is None or not key[1] >> index & 1 else index
 
 
 class Text(Terminal):

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any as Json
 
 TYPES = ("null", "boolean", "number", "string", "array", "object")
+_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def canonical_json(value: Json) -> str:
@@ -18,10 +19,6 @@ def canonical_json(value: Json) -> str:
         whole = value == value.to_integral_value()
         return str(int(value)) if whole else format(value.normalize(), "f")
     return _text(value)
-
-
-def _text(value: Json) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def type_of(value: Json) -> str:

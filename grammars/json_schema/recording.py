@@ -268,17 +268,28 @@ def few_scalars(node: ValueNode) -> frozenset[str] | None:
         return None
     found = set[str]()
     for terminal in map(plain_terminal, node.terminals):
-        todo: list[tuple[Terminal, Key, bytes]] = [(terminal, terminal.start, b"")]
-        while todo:
-            at, key, text = todo.pop()
-            if at.label(key) is not None:
-                found.add(text.decode())
-            for byte, target in at.transitions(key).items():
-                to = target if isinstance(target, Elsewhere) else Elsewhere(at, target)
-                todo.append((*to, text + bytes((byte,))))
-            if len(found) + len(todo) > 4 * MAX_FEW or len(text) > 4 * MAX_FEW:
-                return None
+        texts = _few_texts(terminal)
+        if texts is None:
+            return None
+        found |= texts
     return frozenset(found) if len(found) <= MAX_FEW else None
+
+
+@lru_cache(maxsize=256)
+def _few_texts(terminal: Terminal) -> frozenset[str] | None:
+    """All that a terminal reads; None if that is not little."""
+    found = set[str]()
+    todo: list[tuple[Terminal, Key, bytes]] = [(terminal, terminal.start, b"")]
+    while todo:
+        at, key, text = todo.pop()
+        if at.label(key) is not None:
+            found.add(text.decode())
+        for byte, target in at.transitions(key).items():
+            to = target if isinstance(target, Elsewhere) else Elsewhere(at, target)
+            todo.append((*to, text + bytes((byte,))))
+        if len(found) + len(todo) > 4 * MAX_FEW or len(text) > 4 * MAX_FEW:
+            return None
+    return frozenset(found)
 
 
 class UniqueArray:

@@ -29,6 +29,7 @@ from ramify.grammars.terminals import (
 )
 
 OPEN, CLOSED = "open", "closed"
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 MAX_REMEMBERED_STEPS = 4_000_000  # of all automata that one cache keeps
 ANY_TEXT = AnyText()
 ANY_ROOT = spelling(AnyText.alphabet, json=True)
@@ -36,7 +37,7 @@ ANY_ROOT = spelling(AnyText.alphabet, json=True)
 
 def quote(text: str) -> bytes:
     """A text as a JSON string, the way it is written here."""
-    return json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return _as_json(text).encode("utf-8", "surrogatepass")
 
 
 class Quoted(Terminal):
