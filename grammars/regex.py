@@ -8,6 +8,7 @@ reach the lookahead's end.
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import NamedTuple
 
 from ramify.grammars import regex_syntax as syntax
@@ -57,6 +58,7 @@ class Regex:
             for each in range(max(self._groups) + 1)
         ]
         self.looks_ahead = any(isinstance(guard, Ahead) for guard in nfa.guards)
+        self._lock = Lock()  # of the numbers of threads
         self._thread_ids: dict[tuple[int, int, Obligations], int] = {(0, ENDED, NONE): ACCEPT}
         self._threads: list[tuple[int, int, Obligations]] = [(0, ENDED, NONE)]
         self._live_classes = _Liveness(nfa, self).classes(bool(previous or following))
@@ -168,8 +170,11 @@ class Regex:
         key = (classes, after, obligations)
         found = self._thread_ids.get(key)
         if found is None:
-            found = self._thread_ids[key] = len(self._threads)
-            self._threads.append(key)
+            with self._lock:  # a pattern is shared by grammars that are compiled and used at once
+                found = self._thread_ids.get(key)
+                if found is None:
+                    self._threads.append(key)
+                    found = self._thread_ids[key] = len(self._threads) - 1
         return found
 
     def _row(self, state: Threads) -> list[Threads | None]:
