@@ -150,7 +150,7 @@ class Closing:
         labels, ways = self._lexer.labels, self._ways
         terminal, key = self._lexer.key(self.alike(lexed))
         lexed = self._lexer.state(terminal, terminal.soonest(key))
-        if labels[lexed] is None and lexed not in ways and not self._follow_inner(lexed):
+        if labels[lexed] is None and lexed not in ways and not self._follow_shadow(lexed):
             self._find_way(lexed)
         out: list[int] = []
         while labels[lexed] is None and lexed in ways:
@@ -172,13 +172,13 @@ class Closing:
             return None
         return self._lexer.state(shadow.terminal, shadow.key)
 
-    def _follow_inner(self, start: int) -> bool:
-        """Where texts are kept apart, go the way of those that are not, if that is allowed."""
-        inner = self.inner(start)
-        if inner is None:
+    def _follow_shadow(self, start: int) -> bool:
+        """Go the way of the state that reads almost the same, if it is allowed here."""
+        shadow = self._lexer.shadow(start)
+        if shadow is None:
             return False
         path = [start]
-        text, _ = self.way(inner)
+        text, _ = self.way(self._lexer.state(shadow.terminal, shadow.key))
         for symbol in text:
             path.append(self._lexer.next(path[-1], symbol))
         if self._lexer.labels[path[-1]] is None:
