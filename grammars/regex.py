@@ -168,13 +168,10 @@ class Regex:
 
     def _thread(self, classes: int, after: int, obligations: Obligations) -> int:
         key = (classes, after, obligations)
-        found = self._thread_ids.get(key)
-        if found is None:
-            with self._lock:  # a pattern is shared by grammars that are compiled and used at once
-                found = self._thread_ids.get(key)
-                if found is None:
-                    self._threads.append(key)
-                    found = self._thread_ids[key] = len(self._threads) - 1
+        with self._lock:  # grammars that are compiled and used at once share patterns
+            found = self._thread_ids.setdefault(key, len(self._threads))
+            if found == len(self._threads):
+                self._threads.append(key)
         return found
 
     def _row(self, state: Threads) -> list[Threads | None]:
