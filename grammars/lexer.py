@@ -18,6 +18,7 @@ from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STATES = 400_000
+STATE_BYTES = 1500  # of a state and what is read from it: measured with tracemalloc
 
 
 class Lexer:
@@ -45,11 +46,6 @@ class Lexer:
 
     def __len__(self) -> int:
         return len(self._keys)
-
-    @property
-    def num_bytes(self) -> int:
-        """Of the rows that are kept."""
-        return self._tables.num_bytes
 
     def start(self, terminal: Terminal) -> int:
         """The state before a terminal's first byte."""
@@ -148,6 +144,15 @@ class Lexer:
     def begin_mask(self, steps: int) -> None:
         """Allow the walks of a mask so many steps."""
         self._tables.steps_left = steps
+
+    def spend(self, steps: int) -> None:
+        """Count steps of the mask being made; `grammar_too_complex` once they are too many."""
+        self._tables.spend(steps)
+
+    @property
+    def num_bytes(self) -> int:
+        """What its tables hold now, about."""
+        return STATE_BYTES * len(self) + self.dense.next.nbytes + self._tables.num_bytes
 
     # -- for wide walks
 

@@ -26,7 +26,7 @@ class Limits:
     cases: int = 512  # disjuncts of one schema once its combinators are multiplied out
     configurations: int = 2048  # places a machine may be in at once: ambiguity
     machine_states: int = 200_000  # interned states of one grammar's machine
-    walk_steps: int = 400_000  # trie steps of one mask outside the shared tables
+    walk_steps: int = 80_000  # of making one mask: about a microsecond each
 
 
 DEFAULT_LIMITS = Limits()

@@ -6,6 +6,7 @@ share. A machine state is an interned set of places. Invariant: from every place
 can be reached, so some token is allowed until the grammar is complete (every byte being a token).
 """
 
+import itertools
 from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ _Item = tuple[Remainder, int, int]  # what is left of some tokens, and the place
 DEAD = 0  # the machine state with no places
 DONE: Place = (NOTHING, 0)  # the place after the whole grammar
 OUTSIDE = 1  # the frame below a node that is looked at alone, whatever it is inside of
+STATE_BYTES, FRAME_BYTES, STEP_BYTES = 1000, 500, 120
+_SERIALS = itertools.count()
 ALL_BYTES = tuple(range(256))
 MAX_FORCED = 256
 
@@ -81,7 +84,7 @@ class Machine:
         self._state_ids: dict[tuple[Place, ...], int] = {(): DEAD}
         self._rows: list[dict[int, int]] = [{}]  # byte -> machine state; DEAD where tried in vain
         self._first: list[tuple[int, ...] | None] = [()]
-        self._masks: dict[int, np.ndarray] = {}
+        self._serial = next(_SERIALS)  # the masks' key: no two machines have the same
         self._token_steps: dict[tuple[int, int], int] = {}
         out = set[Place]()
         root.enter(self, 0, out)
@@ -207,11 +210,23 @@ class Machine:
 
     def mask(self, state: int) -> np.ndarray:
         """[num_words] int32: bit i % 32 of word i // 32 says if token i is allowed. Read-only."""
-        found = self._masks.get(state)
+        masks = self.lexer.vocabulary.masks
+        found = masks.get(self._serial, state)
         if found is None:
-            found = self._masks[state] = self._compute_mask(state).view(np.int32)
+            found = self._compute_mask(state).view(np.int32)
             found.flags.writeable = False
+            masks.put(self._serial, state, found)
         return found
+
+    @property
+    def num_bytes(self) -> int:
+        """What its tables hold now, by the number of entries: masks and lexer states are not of it.
+        Measured per entry with tracemalloc."""
+        return (
+            STATE_BYTES * len(self.places)
+            + FRAME_BYTES * (len(self._frames) + len(self._after))
+            + STEP_BYTES * len(self._token_steps)
+        )
 
     def _check(self, count: int) -> None:
         if count > self._limits.machine_states:
@@ -288,11 +303,14 @@ class Machine:
             if not inside.is_exact:
                 self._try(inside, (lexed, frame), found)
                 continue
+            if inside.exits:
+                self.lexer.spend(3 * len(inside.exits))
             for label, rest in inside.exits:
                 places = after.get((frame, label))
                 if places is None:
                     self.resume(frame, label, set())
                     places = after[frame, label]
+                self.lexer.spend(len(places))
                 for place in places:
                     item = (rest, *place)
                     if item not in seen and place != DONE:
@@ -308,6 +326,7 @@ class Machine:
             self._collect([(rest, *after) for after in out if after != DONE], past)
         alone = self._intern((place,))
         for token_id in {*past.all_token_ids(), *inside.to_try}:
+            self.lexer.spend(10)
             if self.step_token(alone, token_id) != DEAD:
                 found.token_ids.append(token_id)
 

@@ -46,6 +46,11 @@ class TokenGrammar:
         count = tight.count(tight.machine.start)
         return count if count < NEVER else None
 
+    @property
+    def num_bytes(self) -> int:
+        """What its tables hold now, about; they grow with use."""
+        return 0 if self._tight is None else self._tight.machine.num_bytes
+
     def tight(self) -> Tight:
         """For a new matcher: a fresh machine where the tables are past half the limit."""
         tight = self._tight

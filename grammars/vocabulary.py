@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ramify.grammars.masks import MaskCache
+
 
 class Trie(NamedTuple):
     """Byte strings in depth-first order. Node 0 is the root; n nodes.
@@ -62,6 +64,7 @@ class Vocabulary:
         # the trie's arrays as views that give plain ints, several times faster than numpy's
         self.skips, self.bytes = self.trie.skip.data, self.trie.byte.data
         self._firsts, self._token_ids = self.trie.first.data, self.trie.token_ids.data
+        self.masks = MaskCache()  # of all grammars
         self.tables: dict[str, Any] = {}  # made from this vocabulary by others, and as long-lived
         self._children: dict[int, dict[int, int]] = {}
         self._tokens: dict[int, list[int]] = {}

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from ramify.grammars import AnyJsonSpec, Limits, Matcher, compile_grammar
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.masks import ENTRY_BYTES, MaskCache
+from ramify.grammars.spec import EbnfSpec
+from tests.grammars.vocabularies import allowed, byte_vocabulary
+
+
+def test_masks_stay_within_their_bytes_and_the_used_ones_are_kept():
+    row = np.zeros(4, np.int32)
+    cache = MaskCache(8 * (row.nbytes + ENTRY_BYTES))
+    for state in range(1000):
+        cache.put(1, state, row)
+        assert cache.get(1, 0) is row
+    kept = [state for state in range(1000) if cache.get(1, state) is not None]
+    assert 0 in kept
+    assert len(kept) <= 10
+    assert cache.get(2, 0) is None
+
+
+def test_a_mask_that_was_dropped_is_made_again():
+    vocabulary = byte_vocabulary(b'{"', b'":')
+    vocabulary.masks = MaskCache(1)
+    matcher = Matcher(compile_grammar(AnyJsonSpec(), vocabulary))
+    first = allowed(matcher)
+    assert matcher.accept_text(b'{"a": [')
+    allowed(matcher)
+    matcher.rollback(1)
+    assert allowed(matcher) == first
+
+
+def test_a_grammar_knows_the_bytes_its_tables_hold():
+    grammar = compile_grammar(AnyJsonSpec(), byte_vocabulary())
+    matcher = Matcher(grammar)
+    before = grammar.num_bytes
+    for _ in range(50):
+        assert matcher.accept_text(b"[")
+        matcher.mask()
+    assert grammar.num_bytes > before
+
+
+def test_a_mask_of_too_many_steps_is_refused():
+    spec = EbnfSpec('root ::= ("a" | "b" | [a-z]+ "c")+')
+    grammar = compile_grammar(spec, byte_vocabulary(b"abcabcabc", b"abc"), Limits(walk_steps=5))
+    with pytest.raises(GrammarError, match="too many steps") as refused:
+        Matcher(grammar).mask()
+    assert refused.value.code == "grammar_too_complex"
