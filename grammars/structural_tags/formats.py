@@ -6,7 +6,7 @@ is an error with its JSON pointer.
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ramify.grammars.ebnf.nodes import EmptyOr
 from ramify.grammars.errors import GrammarError
@@ -15,35 +15,30 @@ from ramify.grammars.json_schema.objects import Order
 from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Node
 from ramify.grammars.spec import EbnfSpec, JsonSchemaSpec, PartSpec, RegexSpec
+from ramify.grammars.structural_tags.built import (
+    NOTHING,
+    Built,
+    Tag,
+    closed,
+    opening,
+    read,
+    sections_of,
+    text_part,
+)
 from ramify.grammars.structural_tags.fields import Fields, fault, read_json, unserved
-from ramify.grammars.structural_tags.marks import Mark, Marks, after
-from ramify.grammars.structural_tags.nodes import InOrder, Loop, OneOf, Opening
+from ramify.grammars.structural_tags.marks import Marks
+from ramify.grammars.structural_tags.nodes import InOrder, Loop, OneOf
 from ramify.grammars.structural_tags.text_tables import prepare
 from ramify.grammars.structural_tags.texts import Around, MarkReader, Section, free_text
 from ramify.grammars.terminals import Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_DEPTH = 64
-_NOTHING = InOrder(())
+MAX_RUN = 32
 Leaf = Callable[[PartSpec], Node | Terminal]  # a regex's terminal, or another grammar's node
 
 
-class Built(NamedTuple):
-    """A format's node."""
-
-    node: Node
-    may_be_empty: bool
-
-
 Make = Callable[[Fields, Around], Built]
-
-
-class Tag(NamedTuple):
-    """A tag in its parts."""
-
-    begin: Mark
-    rest: Built  # its content and its end
-    at: str
 
 
 def build(text: str, vocabulary: Vocabulary, budget: Budget, leaf: Leaf) -> Node:
@@ -98,7 +93,7 @@ class _Builder:
             schema = self._schema(fields, "schema")
             ends = self._marks.ends(fields.text("end"), f"{at}/end")
             fields.finish()
-            tags.append(Tag(begin, _closed(schema, Around(ends)), at))
+            tags.append(Tag(begin, closed(schema, Around(ends)), at))
         return self._triggered(whole, tags, Around(), loops=True)
 
     def format(self, value: Any, at: str, around: Around) -> Built:
@@ -115,22 +110,28 @@ class _Builder:
         if kind in self._closing:
             built = self._closing[kind](fields, around)
         elif kind in self._others:
-            built = _closed(self._others[kind](fields, around.inner), around)
+            built = closed(self._others[kind](fields, around.inner), around)
         else:
             allowed = ", ".join(sorted((*self._closing, *self._others)))
             raise unserved(f"{at}/type", f"{kind!r} is not served; these are: {allowed}")
         fields.finish()
+        if built.run > MAX_RUN:
+            raise GrammarError(
+                "grammar_too_complex",
+                f"structural tag {at or '#'}: too many parts in a row that may be empty",
+                pointer=at,
+            )
         return built
 
     # -- formats of one piece
 
     def _const_string(self, fields: Fields, around: Around) -> Built:
         mark = self._marks.text(fields.text("value"), f"{fields.at}/value")
-        return Built(_read(Marks([(mark,)])), not mark.text)
+        return Built(read(Marks([(mark,)])), not mark.text)
 
     def _token(self, fields: Fields, around: Around) -> Built:
         mark = self._marks.token(fields.take("token"), f"{fields.at}/token")
-        return Built(_read(Marks([(mark,)])), False)
+        return Built(read(Marks([(mark,)])), False)
 
     def _json_schema(self, fields: Fields, around: Around) -> Built:
         style = fields.text("style", "json")
@@ -161,7 +162,7 @@ class _Builder:
     def _regex(self, fields: Fields, around: Around) -> Built:
         terminal = self._made(RegexSpec(fields.text("pattern")), f"{fields.at}/pattern")
         assert isinstance(terminal, Terminal)
-        return Built(_read(terminal), terminal.label(terminal.start) is not None)
+        return Built(read(terminal), terminal.label(terminal.start) is not None)
 
     def _grammar(self, fields: Fields, around: Around) -> Built:
         node = self._made(EbnfSpec(fields.text("grammar")), f"{fields.at}/grammar")
@@ -186,12 +187,12 @@ class _Builder:
         fields.unserved("max_tokens", None)
         fields.unserved("max_chars", None)
         excluded = fields.texts("excludes", [])
-        return Built(free_text(around, excluded, (), fields.at, loops=False), True)
+        return text_part(free_text(around, excluded, (), fields.at, loops=False), around)
 
     def _any_tokens(self, fields: Fields, around: Around) -> Built:
         fields.unserved("max_tokens", None)
         self._exclude_tokens(fields)
-        return Built(free_text(around, (), (), fields.at, loops=False), True)
+        return text_part(free_text(around, (), (), fields.at, loops=False), around)
 
     def _triggered_tags(self, fields: Fields, around: Around) -> Built:
         loops = not fields.flag("stop_after_first")
@@ -199,9 +200,11 @@ class _Builder:
         tags = self._tags(fields, around.inner if loops else around)
         if is_needed and not loops:
             self._triggered(fields, tags, around.inner, loops=False)  # for its checks
-            return Built(_opening(tags), False)
+            return Built(opening(tags), False)
         text = self._triggered(fields, tags, around, loops=loops)
-        return Built(InOrder([_opening(tags), text]) if is_needed else text, not is_needed)
+        return (
+            Built(InOrder([opening(tags), text]), False) if is_needed else text_part(text, around)
+        )
 
     def _triggered(self, fields: Fields, tags: list[Tag], around: Around, *, loops: bool) -> Node:
         """Free text with tags that triggers begin."""
@@ -220,7 +223,7 @@ class _Builder:
             begun = [tag for tag in tags if tag.begin.text.startswith(trigger.text)]
             if not begun:
                 raise fault(at, f"no tag begins with the trigger {trigger.text.decode()!r}")
-            sections += _sections(trigger, begun, at)
+            sections += sections_of(trigger, begun, at)
         excluded = fields.texts("excludes", []) if "structures" not in fields.given else []
         return free_text(around, excluded, sections, fields.at, loops=loops)
 
@@ -241,9 +244,11 @@ class _Builder:
                 raise fault(at, "no tag begins with this trigger")
             sections.append(Section(trigger, OneOf(begun), at))
         if is_needed and not loops:
-            return Built(_opening(tags), False)
+            return Built(opening(tags), False)
         text = free_text(around, (), sections, fields.at, loops=loops)
-        return Built(InOrder([_opening(tags), text]) if is_needed else text, not is_needed)
+        return (
+            Built(InOrder([opening(tags), text]), False) if is_needed else text_part(text, around)
+        )
 
     def _dispatch(self, fields: Fields, around: Around) -> Built:
         loops = fields.flag("loop", default=True)
@@ -254,7 +259,7 @@ class _Builder:
             content = self.format(value, f"{at}/1", around.inner if loops else around)
             sections.append(Section(self._marks.text(pattern, f"{at}/0"), content.node, f"{at}/0"))
         excluded = fields.texts("excludes", [])
-        return Built(free_text(around, excluded, sections, fields.at, loops=loops), True)
+        return text_part(free_text(around, excluded, sections, fields.at, loops=loops), around)
 
     def _token_dispatch(self, fields: Fields, around: Around) -> Built:
         loops = fields.flag("loop", default=True)
@@ -263,7 +268,7 @@ class _Builder:
         for token, value, at in fields.rules():
             content = self.format(value, f"{at}/1", around.inner if loops else around)
             sections.append(Section(self._marks.token(token, f"{at}/0"), content.node, f"{at}/0"))
-        return Built(free_text(around, (), sections, fields.at, loops=loops), True)
+        return text_part(free_text(around, (), sections, fields.at, loops=loops), around)
 
     def _exclude_tokens(self, fields: Fields) -> None:
         """Special tokens are never in free text; the others cannot be left out one by one."""
@@ -276,7 +281,7 @@ class _Builder:
     def _tag(self, fields: Fields, around: Around) -> Built:
         tag = self._tag_of(fields, around)
         is_empty = not tag.begin.text and tag.begin.token_id is None
-        return tag.rest if is_empty else Built(_opening([tag]), False)
+        return tag.rest if is_empty else Built(opening([tag]), False, tag.rest.run)
 
     def _tags(self, fields: Fields, around: Around) -> list[Tag]:
         tags: list[Tag] = []
@@ -292,7 +297,7 @@ class _Builder:
         ends = self._marks.ends(fields.take("end"), f"{fields.at}/end")
         inside = Around(ends) if ends else around
         content = self.format(fields.take("content"), f"{fields.at}/content", inside)
-        rest = _closed(Built(content.node, False), around) if ends else content
+        rest = closed(Built(content.node, False, content.run), around) if ends else content
         return Tag(begin, rest, fields.at)
 
     def _tags_with_separator(self, fields: Fields, around: Around) -> Built:
@@ -304,7 +309,7 @@ class _Builder:
             if not tag.begin.text and tag.begin.token_id is None and tag.rest.may_be_empty:
                 raise fault(tag.at, "may be empty: give it a begin or an end")
         between = Marks([(separator,)]) if separator.text else None
-        loop = Loop(_opening(tags), int(is_needed), high, between)
+        loop = Loop(opening(tags), int(is_needed), high, between)
         return Built(loop, not is_needed)
 
     # -- formats of several pieces
@@ -314,7 +319,9 @@ class _Builder:
         parts = [self.format(value, at, around.inner) for value, at in values[:-1]]
         parts.append(self.format(*values[-1], around))
         return Built(
-            InOrder([part.node for part in parts]), all(part.may_be_empty for part in parts)
+            InOrder([part.node for part in parts]),
+            all(part.may_be_empty for part in parts),
+            sum(part.weight for part in parts),
         )
 
     def _or(self, fields: Fields, around: Around) -> Built:
@@ -322,12 +329,13 @@ class _Builder:
         return Built(
             OneOf([option.node for option in options]),
             any(option.may_be_empty for option in options),
+            max(option.weight for option in options),
         )
 
     def _optional(self, fields: Fields, around: Around) -> Built:
         content = self.format(fields.take("content"), f"{fields.at}/content", around)
-        nothing = _closed(Built(_NOTHING, True), around)
-        return Built(OneOf([content.node, nothing.node]), True)
+        nothing = closed(Built(NOTHING, True), around)
+        return Built(OneOf([content.node, nothing.node]), True, content.weight + 1)
 
     def _plus(self, fields: Fields, around: Around) -> Built:
         return self._loop(fields, around, 1, None)
@@ -351,40 +359,4 @@ class _Builder:
                 f"{fields.at}/content",
                 "what is repeated may be empty; let it match one character at least",
             )
-        return Built(Loop(body.node, low, high, None), low == 0)
-
-
-def _read(terminal: Terminal) -> Node:
-    """A node that is one terminal."""
-    return Opening(terminal, [_NOTHING])
-
-
-def _closed(content: Built, around: Around) -> Built:
-    """With the end of the tag around, where that is what follows."""
-    if not around.closes:
-        return content
-    return Built(InOrder([content.node, _read(Marks([around.ends]))]), False)
-
-
-def _opening(tags: list[Tag], num_read: int = 0) -> Node:
-    """Any of the tags, some bytes of their begins being read."""
-    by_begin: dict[Mark, list[Node]] = {}
-    for tag in tags:
-        by_begin.setdefault(after(tag.begin, num_read), []).append(tag.rest.node)
-    contents = [nodes[0] if len(nodes) == 1 else OneOf(nodes) for nodes in by_begin.values()]
-    return Opening(Marks([(mark,) for mark in by_begin]), contents)
-
-
-def _sections(trigger: Mark, tags: list[Tag], at: str) -> list[Section]:
-    """What follows a trigger, and what follows a special token that the trigger ends inside of."""
-    num_read = len(trigger.text)
-    across: dict[Mark, list[Tag]] = {}
-    ends: dict[Mark, int] = {}
-    for tag in tags:
-        for token_id, start, end in tag.begin.shortcuts:
-            if start < num_read < end:
-                mark = Mark(tag.begin.text[:start], token_id=token_id)
-                across.setdefault(mark, []).append(tag)
-                ends[mark] = end
-    inside = [Section(mark, _opening(tags, ends[mark]), at) for mark, tags in across.items()]
-    return [Section(trigger, _opening(tags, num_read), at), *inside]
+        return Built(Loop(body.node, low, high, None), low == 0, body.weight + 1)

@@ -334,3 +334,38 @@ def test_what_a_trigger_begins_is_finished_in_time(seed):
     except GrammarError:
         return
     check_tight(grammar, seed)
+
+
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ({"type": "sequence", "elements": [ANY] * 200}, "in a row"),
+        ({"type": "sequence", "elements": [{"type": "optional", "content": ANY}] * 99}, "in a row"),
+        (triggered(["<" * 1_000_000], [tag("<" * 1_000_000, ANY, ">")]), "1000000 bytes"),
+        (ANY | {"excludes": [f"<{number}>" for number in range(4000)]}, "4000 triggers"),
+        (ANY | {"excludes": [chr(0x80 + low) for low in range(64)]}, "beyond ASCII"),
+    ],
+    ids=["texts", "optional", "trigger", "excludes", "characters"],
+)
+def test_what_would_take_too_long_is_refused(form, why):
+    with pytest.raises(GrammarError, match=why) as caught:
+        compiled(form)
+    assert caught.value.code == "grammar_too_complex"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (
+            triggered(["<f="], [tag(f"<f={n}>", const("x"), "</f>") for n in range(500)]),
+            "a<f=7>x</f>",
+        ),
+        (const("ab" * 20_000), "ab" * 20_000),
+        ({"type": "repeat", "min": 10**9, "max": 10**9, "content": const("a")}, None),
+    ],
+    ids=["tags", "text", "repeat"],
+)
+def test_what_is_large_is_served(form, text):
+    grammar = compiled(form)
+    if text is not None:
+        assert accepts(grammar, text)
