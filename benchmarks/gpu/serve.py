@@ -12,6 +12,7 @@ without, with CUDA graphs and without. Prints one table, with the share of the l
 import argparse
 import json
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,9 +47,16 @@ class Core:
     """Scheduler and executor, stepped by hand."""
 
     def __init__(
-        self, model: LlamaModel, kv_pool: KVPool, loop: type = OverlapLoop, **options: Any
+        self,
+        model: LlamaModel,
+        kv_pool: KVPool,
+        loop: type = OverlapLoop,
+        keep_gaps: bool = False,
+        **options: Any,
     ) -> None:
         self.loop = loop
+        self.keep_gaps = keep_gaps
+        self.gaps: dict[int, list[float]] = defaultdict(list)  # of the two likeliest, by request
         self.executor = GPUExecutor(model, kv_pool, max_requests=MAX_RUNNING, **options)
         self.num_slots = kv_pool.num_slots
         self.context = model.config.max_position_embeddings
@@ -69,8 +77,9 @@ class Core:
                 temperature=0.0, max_tokens=ask.num_out, ignore_eos=True, seed=number
             )
             ids = tuple(ask.token_ids)
+            logprobs = LogprobOptions(output=True, top=2) if self.keep_gaps else LogprobOptions()
             self.scheduler.add(
-                TokenRequest(str(number), 0, ids, sampling, LogprobOptions(), eos_token_ids=(2,))
+                TokenRequest(str(number), 0, ids, sampling, logprobs, eos_token_ids=(2,))
             )
 
     def run(self, asks: Sequence[Ask]) -> list[list[int]]:
@@ -82,6 +91,8 @@ class Core:
             for delta in (delta for deltas in loop.turn() for delta in deltas):
                 assert delta.error is None, delta.error
                 outputs[int(delta.rid)] += delta.token_ids
+                for (best, _), (second, _) in (one.top for one in delta.logprobs):
+                    self.gaps[int(delta.rid)].append(best - second)
         return outputs
 
 
@@ -128,8 +139,12 @@ def check_logits(model: LlamaModel, folder: str, length: int, decoded: int) -> d
     generator = torch.Generator(DEVICE).manual_seed(1)
     ids = torch.randint(3, vocab, (1, length + decoded), device=DEVICE, generator=generator)
     exact = theirs(ids).logits[0, length - 1 :]
-    half = theirs.to(DTYPE)(ids).logits[0, length - 1 :].float()
+    with DEVICE:  # made anew: `to` would round the rotation's frequencies too
+        rounded = AutoModelForCausalLM.from_config(config, dtype=DTYPE).eval()
+    rounded.load_state_dict(theirs.state_dict())
     del theirs
+    half = rounded(ids).logits[0, length - 1 :].float()
+    del rounded
     ours = _our_logits(model, ids[0].tolist(), length)
     norm = exact.norm()
     return {
@@ -147,8 +162,8 @@ def _our_logits(model: LlamaModel, ids: list[int], length: int) -> torch.Tensor:
     runner = core.executor._runner
     logits = runner.logits
 
-    def record(hidden: torch.Tensor) -> torch.Tensor:
-        out = logits(hidden)
+    def record(hidden: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        out = logits(hidden, out)
         if len(hidden):
             seen.append(out[:1].clone())
         return out
@@ -171,7 +186,8 @@ def _our_logits(model: LlamaModel, ids: list[int], length: int) -> torch.Tensor:
 
 
 def check_tokens(model: LlamaModel, pool: KVPool, asks: list[Ask]) -> dict[str, float]:
-    """Share of equal tokens, and of requests equal throughout, of each way against the plainest."""
+    """Of each way against the plainest: the share of requests with equal tokens, and the largest
+    gap between the two likeliest tokens where a request first differs (in log-probability)."""
     plain = Core(model, pool, graphs=False, share_min=None, loop=PlainLoop).run(asks)
     found = {}
     ways: dict[str, dict[str, Any]] = {
@@ -181,10 +197,16 @@ def check_tokens(model: LlamaModel, pool: KVPool, asks: list[Ask]) -> dict[str, 
         "all": {"graphs": True},
     }
     for name, options in ways.items():
-        tokens = Core(model, pool, **options).run(asks)
-        pairs = list(zip(tokens, plain, strict=True))
-        found[name] = sum(one == other for one, other in pairs) / len(pairs)
+        core = Core(model, pool, keep_gaps=True, **options)
+        pairs = enumerate(zip(core.run(asks), plain, strict=True))
+        gaps = [_first_gap(one, other, core.gaps[row]) for row, (one, other) in pairs]
+        found[name] = gaps.count(0.0) / len(gaps)
+        found[f"{name}_gap"] = max(gaps)
     return found
+
+
+def _first_gap(one: list[int], other: list[int], gaps: list[float]) -> float:
+    return next((gap for a, b, gap in zip(one, other, gaps, strict=True) if a != b), 0.0)
 
 
 def run_workload(core: Core, name: str, asks: list[Ask], repeats: int) -> dict[str, Any]:

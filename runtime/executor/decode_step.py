@@ -95,7 +95,7 @@ class DecodeStep:
             ),
             self._kv_pool,
         )
-        self._logits[:size].copy_(self._runner.logits(hidden))
+        self._runner.logits(hidden, out=self._logits[:size])
 
     def _upload(self, rows: Sequence[PlannedRows], size: int) -> None:
         packed = np.empty((3, size), np.int32)

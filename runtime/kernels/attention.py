@@ -53,7 +53,9 @@ def choose_tiles(head_size: int, work: Work) -> Tiles:
     block = 64 if head_size <= 128 else 32
     if work == "prefill":
         return Tiles(128 if head_size <= 128 else 64, block, block, 8, 5, 1)
-    return Tiles(64 if work == "shared" else 0, block, block, 4, 5 if head_size <= 128 else 3, 2)
+    if head_size > 128:
+        return Tiles(64 if work == "shared" else 0, block, block, 4, 3, 2)
+    return Tiles(64, 64, 32, 4, 5, 2) if work == "shared" else Tiles(0, 32, 32, 2, 5, 4)
 
 
 def attention_ref(
@@ -389,7 +391,7 @@ def attention(
             D=head_size,
             BLOCK_D=block_d,
             PARTS=_parts_at_once(block_g * block_d, 4),
-            num_warps=4,
+            num_warps=1,  # so that parts are added up within threads
         )
 
 

@@ -95,7 +95,9 @@ def _rope_store_kernel(
     at = qkv_ptr + token * stride_t + head[:, None] * stride_h
     x = tl.load(at + d[None, :], mask=live, other=0.0)
     at_v = v_pool_ptr + slot * stride_vs + (head - H - K).to(tl.int64) * stride_vh
-    tl.store(at_v[:, None] + d[None, :], x.to(v_pool_ptr.dtype.element_ty), mask=live & is_v[:, None])
+    tl.store(
+        at_v[:, None] + d[None, :], x.to(v_pool_ptr.dtype.element_ty), mask=live & is_v[:, None]
+    )
 
     # Each element's partner in its pair: i + HALF, i - HALF, or i itself past the rotation.
     turned = d < 2 * HALF

@@ -66,14 +66,19 @@ class GPURunner:
         rms_norm(out_TC, weights.final_norm, final_RC, eps=eps, residual_TC=residual_TC)
         return final_RC
 
-    def logits(self, hidden_RC: torch.Tensor) -> torch.Tensor:
-        """[R, C] -> [R, vocabulary] float32."""
+    def logits(self, hidden_RC: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """[R, C] -> [R, vocabulary] float32, in `out` where it is given."""
         weight = self._model.weights.lm_head
+        if out is None:
+            shape = (hidden_RC.shape[0], weight.shape[0])
+            out = torch.empty(shape, dtype=torch.float32, device=weight.device)
         if hidden_RC.shape[0] <= FEW_ROWS:
-            return _linear_small(hidden_RC, weight, None, torch.float32)
-        if hidden_RC.is_cuda and hidden_RC.dtype != torch.float32:
-            return torch.mm(hidden_RC, weight.t(), out_dtype=torch.float32)
-        return linear(hidden_RC, weight).float()
+            linear_small(hidden_RC, weight, out)
+        elif hidden_RC.is_cuda and hidden_RC.dtype != torch.float32:
+            torch.ops.aten.mm.dtype_out(hidden_RC, weight.t(), torch.float32, out=out)
+        else:
+            out.copy_(linear(hidden_RC, weight))
+        return out
 
     def _attention(
         self, layer: int, x_TC: torch.Tensor, rows: DeviceRows, kv_pool: KVPool
@@ -120,15 +125,9 @@ class GPURunner:
 
 
 def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    if x.shape[0] <= FEW_ROWS:
-        return _linear_small(x, weight, bias, x.dtype)
-    return linear(x, weight, bias)
-
-
-def _linear_small(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype
-) -> torch.Tensor:
-    out = torch.empty((x.shape[0], weight.shape[0]), dtype=dtype, device=x.device)
+    if x.shape[0] > FEW_ROWS:
+        return linear(x, weight, bias)
+    out = torch.empty((x.shape[0], weight.shape[0]), dtype=x.dtype, device=x.device)
     linear_small(x, weight, out, bias_N=bias)
     return out
 

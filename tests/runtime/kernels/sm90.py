@@ -111,7 +111,7 @@ def kernels():
     merge = _pointers("out_ptr", "*bf16") | _pointers("parts_ptr lse_ptr", "*fp32")
     merge |= _pointers("row_parts_ptr", "*i32") | _pointers("stride_ot stride_oh", "i32!")
     merge |= {"K": 8, "GROUP": 4, "BLOCK_G": 4, "D": 128, "BLOCK_D": 128, "PARTS": 8}
-    yield "attention, merge", attention._merge_kernel, merge, 4, 3
+    yield "attention, merge", attention._merge_kernel, merge, 1, 3
     yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5
     sampling = _pointers("temperature_ptr top_p_ptr min_p_ptr uniform_ptr", "*fp32") | _pointers(
         "top_k_ptr token_ptr", "*i32"
