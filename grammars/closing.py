@@ -7,7 +7,6 @@ closes in n tokens one token leads to a place that closes in n - 1.
 """
 
 import heapq
-from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import chain
@@ -19,7 +18,7 @@ from ramify.grammars.machine import OUTSIDE, Machine, Node, Place
 NEVER = 1 << 30  # tokens to close what no closing text was found for
 MAX_ENDS = 8  # ends of a terminal that are compared,
 FEW_STEPS = 100  # as long as the search for them is this short
-MANY_STEPS = 200_000  # to the first end
+MANY_STEPS = 50_000  # to the first end; as many again in vain, and no more is looked for
 MAX_PARTS = 20_000
 MAX_PART_SYMBOLS = 1 << 16
 _TOKEN_COST = 256  # texts of fewer tokens are better, then shorter ones
@@ -73,6 +72,7 @@ class Closing:
         self._lexer = machine.lexer
         self._vocabulary = machine.lexer.vocabulary
         self._ways: dict[int, tuple[int, int]] = {}  # lexer state -> (symbol, next state)
+        self._in_vain = 0  # steps of searches that found no end
         self._parts: dict[Part, Need] = {}
         self._asked: list[Part] = []  # not explored yet, some of them
         self._explored = set[Part]()
@@ -190,12 +190,13 @@ class Closing:
     def _find_way(self, start: int) -> None:
         labels, ways = self._lexer.labels, self._ways
         came: dict[int, tuple[int, int]] = {start: (0, NOTHING)}  # symbol, from which state
-        todo = deque((start,))
+        todo = [(0, 0, 0, start)]  # heap: nearest to an end first; then what was read so far
         ends: list[int] = []
         detours: list[int] = []
         steps = 0
-        while todo and len(ends) < MAX_ENDS and steps < (FEW_STEPS if ends else MANY_STEPS):
-            state = todo.popleft()
+        most = MANY_STEPS - self._in_vain
+        while todo and len(ends) < MAX_ENDS and steps < (FEW_STEPS if ends else most):
+            _, _, depth, state = heapq.heappop(todo)
             moves = self.moves(state)
             steps += len(moves)
             for symbol, target in moves:
@@ -206,18 +207,25 @@ class Closing:
                     elif labels[target] is not None or target in ways:
                         ends.append(target)
                     else:
-                        todo.append(target)
+                        left = self._distance(target)
+                        heapq.heappush(todo, (depth + 1 + left, left, depth + 1, target))
         best: tuple[int, int] | None = None
         for end in ends or detours:
             text = _path(came, end) + self.way(end)[0]
             if best is None or self._cost(text) < best[0]:
                 best = (self._cost(text), end)
-        if best is not None:
-            at = best[1]
-            while at != start:
-                symbol, before = came[at]
-                self._ways[before] = (symbol, at)
-                at = before
+        if best is None:
+            self._in_vain += steps
+            return
+        at = best[1]
+        while at != start:
+            symbol, before = came[at]
+            self._ways[before] = (symbol, at)
+            at = before
+
+    def _distance(self, state: int) -> int:
+        terminal, key = self._lexer.key(state)
+        return terminal.distance(key)
 
     def _is_detour(self, state: int) -> bool:
         terminal, key = self._lexer.key(state)

@@ -51,6 +51,10 @@ class Terminal:
         """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
         raise NotImplementedError
 
+    def distance(self, key: Key) -> int:
+        """No text ends in fewer bytes than this; 0 where that is not known."""
+        return 0
+
     def is_detour(self, key: Key) -> bool:
         """Is this an end after which the terminal may come again, where others are the last?"""
         return False
@@ -218,6 +222,10 @@ class Text(Terminal):
     def label(self, key: Key) -> int | None:
         """Ends between characters, where the automaton accepts."""
         return 0 if key[1] is self._root and self._automaton.accepts(key[0]) else None
+
+    def distance(self, key: Key) -> int:
+        """In characters."""
+        return self._automaton.distance(key[0])
 
 
 def text_transitions(

@@ -84,6 +84,10 @@ class Quoted(Terminal):
             return CLOSED if self.automaton.accepts(key[0]) else None
         return text_move(self.automaton, self.root, key, byte)
 
+    def distance(self, key: Key) -> int:
+        """In characters, with the closing quote."""
+        return 1 + self.automaton.distance(key[0]) if isinstance(key, tuple) else 0
+
     def label(self, key: Key) -> int | None:
         """Ends at the closing quote."""
         return 0 if key == CLOSED else None
