@@ -1,8 +1,9 @@
 """Thompson's automaton of a regex's tree: characters to move by, guarded empty moves."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ramify.grammars import regex_syntax as syntax
+from ramify.grammars import regex_tree as syntax
 from ramify.grammars.automata import FAR
 from ramify.grammars.charsets import ANY, CharSet
 from ramify.grammars.errors import GrammarError
@@ -26,7 +27,16 @@ class Ahead:
     negated: bool
 
 
+LOOKED, ENDED = -2, -1
 Guard = syntax.Edge | syntax.Previous | Next | Ahead
+
+
+class Hit(NamedTuple):
+    """What empty moves reach: a move, an end of a lookahead (`after` LOOKED), the end (ENDED)."""
+
+    classes: int  # bit set of the classes that may come next, END among them
+    after: int
+    aheads: frozenset[Ahead]
 
 
 class Nfa:

@@ -9,13 +9,13 @@ reach the lookahead's end.
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
-from typing import NamedTuple
 
-from ramify.grammars import regex_syntax as syntax
+from ramify.grammars import regex_tree as syntax
 from ramify.grammars.automata import CharAutomaton, State, explore
 from ramify.grammars.charsets import alphabet_of, contains
 from ramify.grammars.limits import Budget
-from ramify.grammars.nfa import Ahead, Guard, Next, Nfa
+from ramify.grammars.liveness import live_classes
+from ramify.grammars.nfa import ENDED, LOOKED, Ahead, Guard, Hit, Next, Nfa
 
 Threads = frozenset[int]
 Obligation = tuple[bool, Threads]  # negated; threads of the lookahead
@@ -25,17 +25,6 @@ ACCEPT = 0  # the thread that is at the end of the regex
 AT_START = -1  # the group of the start: no character was read
 SMALL = 64  # closures of more states are not kept
 MAX_ROWS = 1024  # kept of one regex
-
-
-class Hit(NamedTuple):
-    """What empty moves reach: a move, an end of a lookahead (`after` LOOKED), the end (ENDED)."""
-
-    classes: int  # bit set of the classes that may come next, END among them
-    after: int
-    aheads: frozenset[Ahead]
-
-
-LOOKED, ENDED = -2, -1
 
 
 class Regex:
@@ -61,7 +50,7 @@ class Regex:
         self._lock = Lock()  # of the numbers of threads
         self._thread_ids: dict[tuple[int, int, Obligations], int] = {(0, ENDED, NONE): ACCEPT}
         self._threads: list[tuple[int, int, Obligations]] = [(0, ENDED, NONE)]
-        self._live_classes = _Liveness(nfa, self).classes(bool(previous or following))
+        self._live_classes = live_classes(nfa, self.hits, self._group_bits)
         self._closures: dict[tuple[int, int], Threads | None] = {}
         self._rows: dict[Threads, list[Threads | None]] = {}
         self._all: Threads = frozenset()
@@ -314,79 +303,6 @@ class Regex:
         if threads:
             kept.add((negated, frozenset(threads)))
         return bool(threads) or negated
-
-
-class _Liveness:
-    """Which classes may be read to arrive at an NFA state, if the text is to be finished."""
-
-    def __init__(self, nfa: Nfa, regex: Regex) -> None:
-        self._nfa = nfa
-        self._regex = regex
-
-    def classes(self, is_guarded: bool) -> list[int]:
-        """[state] bit set of classes. Lookaheads of more than one character count as met."""
-        regex, every = self._regex, self._regex._every
-        if not self._nfa.guards and not self._nfa.has_dead_ends:
-            return [every] * len(self._nfa.moves)
-        optimistic = self._reaching(free=False)
-        live = [every if state in optimistic else 0 for state in range(len(self._nfa.moves))]
-        if not is_guarded:
-            return live
-        sure = self._reaching(free=True)
-        in_doubt = [move[1] for move in self._nfa.moves if move and move[1] in optimistic - sure]
-        for state in in_doubt:
-            live[state] = 0
-        users: dict[int, list[tuple[int, int, int]]] = {}  # state -> (user, group, classes)
-        todo: list[tuple[int, int]] = []
-        for state in dict.fromkeys(in_doubt):
-            for group in range(len(regex._group_bits)):
-                for classes, after, _ in regex.hits((state,), group):
-                    if after == LOOKED or classes & (regex._end if after == ENDED else live[after]):
-                        todo.append((state, group))
-                    elif after != ENDED:
-                        users.setdefault(after, []).append((state, group, classes))
-        while todo:
-            state, group = todo.pop()
-            bits = regex._group_bits[group]
-            if bits & ~live[state]:
-                live[state] |= bits
-                todo += [(user, at) for user, at, classes in users.get(state, ()) if classes & bits]
-        return live
-
-    def _reaching(self, *, free: bool) -> set[int]:
-        """States from which an end is reached by empty moves and characters, but never past the
-        start of the text, and past its end by empty moves only. `free`: without looking around."""
-        passable = (syntax.Edge,) if free else (syntax.Edge, syntax.Previous, Next, Ahead)
-        empty: dict[int, list[int]] = {}  # target -> sources
-        at_end: dict[int, list[int]] = {}
-        reading: dict[int, list[int]] = {}
-        for state, edges in enumerate(self._nfa.edges):
-            for guard, target in edges:
-                if guard == _END:
-                    at_end.setdefault(target, []).append(state)
-                elif guard is None or (guard != _START and isinstance(guard, passable)):
-                    empty.setdefault(target, []).append(state)
-            move = self._nfa.moves[state]
-            if move and move[0]:
-                reading.setdefault(move[1], []).append(state)
-        ended = _closure((self._nfa.final, *self._nfa.look_ends), empty, at_end)
-        return _closure(ended, empty, reading)
-
-
-_START, _END = syntax.Edge("start"), syntax.Edge("end")
-
-
-def _closure(first: Iterable[int], *sources: Mapping[int, list[int]]) -> set[int]:
-    found = set(first)
-    todo = [*found]
-    while todo:
-        state = todo.pop()
-        for each in sources:
-            for source in each.get(state, ()):
-                if source not in found:
-                    found.add(source)
-                    todo.append(source)
-    return found
 
 
 def regex_automaton(

@@ -5,90 +5,30 @@ possessive repeats and atomic groups of more than one character. Lookahead is ke
 automaton runs it beside the rest. Lookbehind is kept where it looks at one character.
 """
 
-import unicodedata
-from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal
 
 from ramify.grammars import charsets
-from ramify.grammars.charsets import ANY, CharSet
-from ramify.grammars.errors import GrammarError, caret
+from ramify.grammars.charsets import ANY
+from ramify.grammars.errors import GrammarError
+from ramify.grammars.regex_chars import ECMA_NEWLINES, NEWLINE, CharReader, Cursor, Flags
+from ramify.grammars.regex_tree import (
+    EMPTY,
+    Char,
+    Choice,
+    Edge,
+    Look,
+    Previous,
+    Repeat,
+    Sequence,
+    Tree,
+    looks_far,
+    possessive,
+    single_char,
+)
 
 Dialect = Literal["python", "ecma"]
 
-NEWLINE: CharSet = ((10, 10),)
-ECMA_NEWLINES = charsets.chars("\n\r\u2028\u2029")
-ECMA_SPACES = charsets.union(
-    charsets.chars("\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff"), ((0x2000, 0x200A),)
-)
 MAX_DEPTH = 100  # of groups; the parser recurses
-
-
-@dataclass(frozen=True, slots=True)
-class Char:
-    """One character of a set."""
-
-    charset: CharSet
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """Parts one after the other; no part is the empty text."""
-
-    parts: "tuple[Tree, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Any one of the options."""
-
-    options: "tuple[Tree, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """`low` to `high` times; no end if `high` is None."""
-
-    body: "Tree"
-    low: int
-    high: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """The start or the end of the whole text."""
-
-    where: Literal["start", "end"]
-
-
-@dataclass(frozen=True, slots=True)
-class Previous:
-    """The character before this point is (not) one of the set; the start has none before it."""
-
-    charset: CharSet
-    negated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """From here on the text begins (does not begin) with the body."""
-
-    body: "Tree"
-    negated: bool
-
-
-Tree = Char | Sequence | Choice | Repeat | Edge | Previous | Look
-EMPTY = Sequence(())
-
-
-@dataclass(frozen=True, slots=True)
-class Flags:
-    """What `(?aimsx)` switch."""
-
-    ascii_only: bool = False
-    ignore_case: bool = False
-    multiline: bool = False
-    dot_all: bool = False
-    verbose: bool = False
 
 
 _FLAG_FIELDS = {
@@ -99,12 +39,12 @@ _FLAG_FIELDS = {
     "x": "verbose",
 }
 _REPEATS = ("*", "+", "?", "{")
-_SIMPLE = {"n": 10, "t": 9, "r": 13, "f": 12, "v": 11}
 
 
 def parse(pattern: str, dialect: Dialect = "python") -> Tree:
     """The tree of a pattern; `GrammarError` invalid_regex or unsupported_regex with its offset."""
-    return _Parser(pattern, dialect).parse()
+    flags = Flags() if dialect == "python" else Flags(ascii_only=True)
+    return _Parser(pattern, dialect, flags).parse()
 
 
 def parse_flags(letters: str) -> Flags:
@@ -117,44 +57,20 @@ def parse_with_flags(pattern: str, flags: Flags) -> Tree:
     return _Parser(pattern, "python", flags).parse()
 
 
-class _Parser:
+class _Parser(Cursor):
     def __init__(
         self,
         pattern: str,
         dialect: Dialect,
-        flags: Flags = Flags(),
+        flags: Flags,
     ) -> None:
-        self.text = pattern
+        super().__init__(pattern)
         self.python = dialect == "python"
-        self.flags = flags if self.python else Flags(ascii_only=True)
-        self.at = 0
+        self.flags = flags
+        self.chars = CharReader(self, python=self.python)
         self.depth = 0
         self.look_depth = 0  # group depth of the lookahead being read; 0 = none
         self.names: set[str] = set()
-
-    def fail(self, why: str, offset: int | None = None) -> NoReturn:
-        where = self.at if offset is None else offset
-        raise GrammarError(
-            "invalid_regex",
-            f"regex {self.text[:200]!r}, offset {where}: {why}\n{caret(self.text, where)}",
-            offset=where,
-        )
-
-    def refuse(self, what: str, offset: int) -> NoReturn:
-        raise GrammarError(
-            "unsupported_regex",
-            f"regex {self.text[:200]!r}, offset {offset}: {what}\n{caret(self.text, offset)}",
-            offset=offset,
-        )
-
-    def peek(self, count: int = 1) -> str:
-        return self.text[self.at : self.at + count]
-
-    def take(self, expected: str) -> bool:
-        if self.text.startswith(expected, self.at):
-            self.at += len(expected)
-            return True
-        return False
 
     def parse(self) -> Tree:
         tree = self.choice()
@@ -208,7 +124,7 @@ class _Parser:
             if charset is None:
                 why = "a possessive repeat is supported for one character or set; drop the '+'"
                 self.refuse(why, self.at - 1)
-            whole = _possessive(charset, low, high)
+            whole = possessive(charset, low, high)
         mark = self.at
         if self.flags.verbose:
             self.skip_blank()
@@ -245,7 +161,7 @@ class _Parser:
         if char == "(":
             return self.group()
         if char == "[":
-            return Char(self.charset())
+            return Char(self.chars.charset(self.flags))
         if char == "\\":
             return self.escape()
         if char in "*+?" or (char == "{" and self.bounds() is not None):
@@ -259,7 +175,7 @@ class _Parser:
             return Choice((start, Previous(NEWLINE, False))) if self.flags.multiline else start
         if char == "$":
             return self.dollar()
-        return Char(self.cased(((ord(char),) * 2,), self.at - 1))
+        return Char(self.chars.cased(((ord(char),) * 2,), self.at - 1, self.flags))
 
     def dollar(self) -> Tree:
         if self.flags.multiline:
@@ -270,24 +186,6 @@ class _Parser:
         if self.look_depth == self.depth and self.depth and self.peek() in (")", "|"):
             return Choice((Edge("end"), Sequence((Char(NEWLINE), Edge("end")))))
         return Choice((Edge("end"), Look(Sequence((Char(NEWLINE), Edge("end"))), False)))
-
-    def cased(self, charset: CharSet, offset: int) -> CharSet:
-        if (
-            charset
-            and charset[-1][1] >= charsets.SURROGATES[0]
-            and any(
-                low <= charsets.SURROGATES[1] and high >= charsets.SURROGATES[0]
-                for low, high in charset
-            )
-        ):
-            charset = charsets.difference(charset, (charsets.SURROGATES,))
-            if not charset:
-                self.refuse("a lone surrogate cannot be written in UTF-8", offset)
-        return (
-            charsets.ignore_case(charset, self.flags.ascii_only)
-            if self.flags.ignore_case
-            else charset
-        )
 
     def group(self) -> Tree:
         start = self.at
@@ -356,7 +254,7 @@ class _Parser:
             why = "an atomic group is supported around one repeated character; write (?:...)"
             self.refuse(why, start)
         assert isinstance(body, Repeat)
-        return _possessive(charset, body.low, body.high)
+        return possessive(charset, body.low, body.high)
 
     def name(self, end: str) -> None:
         stop = self.text.find(end, self.at)
@@ -372,7 +270,7 @@ class _Parser:
         outer, self.look_depth = self.look_depth, self.depth
         body = self.choice()
         self.look_depth = outer
-        if _looks_far(body):
+        if looks_far(body):
             self.refuse("a lookahead inside a lookahead may see one character only", start)
         return Look(body, negated)
 
@@ -431,7 +329,8 @@ class _Parser:
                 )
         if not self.python and letter == "k":
             self.refuse("backreferences are not regular: repeat the group's text", start)
-        return Char(self.cased(self.escaped_chars(in_set=False), start))
+        found = self.chars.escaped(self.flags, in_set=False)
+        return Char(self.chars.cased(found, start, self.flags))
 
     def boundary(self, *, negated: bool) -> Tree:
         word = charsets.escape_class("w", self.flags.ascii_only)
@@ -443,201 +342,3 @@ class _Parser:
             else ((before, no_after), (no_before, after))
         )
         return Choice(tuple(Sequence(pair) for pair in pairs))
-
-    def escaped_chars(self, *, in_set: bool) -> CharSet:
-        """The characters of an escape; its class, or one character."""
-        start = self.at
-        letter = self.text[start + 1 : start + 2]
-        self.at += 2
-        if not letter:
-            self.fail("a '\\' at the end escapes nothing", start)
-        if letter in "dDsSwW":
-            if not self.python and letter in "sS":
-                return ECMA_SPACES if letter == "s" else charsets.complement(ECMA_SPACES)
-            return charsets.escape_class(letter, self.flags.ascii_only)
-        if letter in "pP" and not self.python:
-            return self.property(start, negated=letter == "P")
-        code = self.escaped_code(letter, start, in_set)
-        return ((code, code),)
-
-    def escaped_code(self, letter: str, start: int, in_set: bool) -> int:
-        if letter in _SIMPLE:
-            return _SIMPLE[letter]
-        if letter == "a" and self.python:
-            return 7
-        if letter == "b" and in_set:
-            return 8
-        if letter in "xuU" and (self.python or letter != "U"):
-            return self.hexadecimal(letter, start)
-        if letter == "N" and self.python:
-            return self.named(start)
-        if letter == "c" and not self.python:
-            control = self.peek()
-            if not (control.isascii() and control.isalpha()):
-                self.fail("\\c takes a letter", start)
-            self.at += 1
-            return ord(control) % 32
-        if letter in "01234567":
-            digits = 1
-            while digits < 3 and self.peek() and self.peek() in "01234567" and self.python:
-                self.at += 1
-                digits += 1
-            code = int(self.text[start + 1 : self.at], 8)
-            return code if code <= 0o377 else self.fail("octal escape above 0o377", start)
-        if letter.isascii() and letter.isalnum():
-            self.fail(f"bad escape \\{letter}", start)
-        return ord(letter)
-
-    def hexadecimal(self, letter: str, start: int) -> int:
-        if letter == "u" and not self.python and self.take("{"):
-            end = self.text.find("}", self.at)
-            digits = self.text[self.at : end] if end >= 0 else ""
-            self.at = end + 1
-        else:
-            size = {"x": 2, "u": 4, "U": 8}[letter]
-            digits = self.peek(size)
-            self.at += size
-            if len(digits) < size:
-                digits = ""
-        if not digits or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
-            self.fail(f"incomplete escape \\{letter}", start)
-        code = int(digits, 16)
-        if 0xD800 <= code < 0xDC00 and not self.python and self.peek(2) == "\\u":
-            mark = self.at
-            self.at += 2
-            low = self.hexadecimal("u", mark)
-            if 0xDC00 <= low <= 0xDFFF:
-                return 0x10000 + ((code - 0xD800) << 10) + low - 0xDC00
-            self.at = mark
-        return code if code <= charsets.MAX_CHAR else self.fail("above U+10FFFF", start)
-
-    def named(self, start: int) -> int:
-        end = self.text.find("}", self.at)
-        try:
-            char = unicodedata.lookup(self.text[self.at + 1 : end])
-        except KeyError:
-            self.fail("\\N takes the name of a character in braces", start)
-        self.at = end + 1
-        return ord(char)
-
-    def property(self, start: int, *, negated: bool) -> CharSet:
-        end = self.text.find("}", self.at)
-        if self.peek() != "{" or end < 0:
-            self.fail("\\p takes a property in braces", start)
-        name = self.text[self.at + 1 : end]
-        self.at = end + 1
-        short = _CATEGORY_NAMES.get(
-            name, name.removeprefix("gc=").removeprefix("General_Category=")
-        )
-        found = ANY if short == "Any" else charsets.category(short) if len(short) <= 2 else None
-        if short == "ASCII":
-            found = ((0, 127),)
-        if found is None:
-            self.refuse(f"\\p{{{name}}}: only general categories are supported", start)
-        return charsets.complement(found) if negated else found
-
-    def charset(self) -> CharSet:
-        start = self.at
-        self.at += 1
-        negated = self.take("^")
-        items: list[CharSet] = []
-        first = self.python  # re: a ']' at once is a character
-        while first or self.peek() != "]":
-            if not self.peek():
-                self.fail("missing ']': this set is never closed", start)
-            first = False
-            items.append(self.set_item())
-        self.at += 1
-        found = self.cased(charsets.union(*items), start) if items else ()
-        return charsets.complement(found) if negated else found
-
-    def set_item(self) -> CharSet:
-        start = self.at
-        low = self.set_member()
-        if self.peek() != "-" or self.text[self.at + 1 : self.at + 2] in ("]", ""):
-            return low
-        mark = self.at
-        self.at += 1
-        high = self.set_member()
-        single = all(len(part) == 1 and part[0][0] == part[0][1] for part in (low, high))
-        if not single:
-            if self.python:
-                self.fail(f"bad character range {self.text[start : self.at]}", start)
-            self.at = mark + 1  # ECMA: the '-' is a character
-            return charsets.union(low, ((0x2D, 0x2D),))
-        if low[0][0] > high[0][0]:
-            self.fail(f"bad character range {self.text[start : self.at]}", start)
-        return ((low[0][0], high[0][0]),)
-
-    def set_member(self) -> CharSet:
-        if self.peek() == "\\":
-            return self.escaped_chars(in_set=True)
-        self.at += 1
-        return ((ord(self.text[self.at - 1]),) * 2,)
-
-
-_CATEGORY_NAMES = {
-    "Letter": "L",
-    "Lowercase_Letter": "Ll",
-    "Uppercase_Letter": "Lu",
-    "Mark": "M",
-    "Number": "N",
-    "Decimal_Number": "Nd",
-    "digit": "Nd",
-    "Punctuation": "P",
-    "punct": "P",
-    "Symbol": "S",
-    "Separator": "Z",
-    "Space_Separator": "Zs",
-    "Other": "C",
-    "Control": "Cc",
-    "cntrl": "Cc",
-}
-
-
-def single_char(tree: Tree) -> CharSet | None:
-    """The set of the tree's texts, if all of them are one character long."""
-    found = next_chars(tree)
-    return None if found is None or found[1] else found[0]
-
-
-def next_chars(tree: Tree) -> tuple[CharSet, bool] | None:
-    """What the tree asks of what follows, if that is one character at most: those it may be, and
-    whether it may be the end."""
-    if isinstance(tree, Char):
-        return tree.charset, False
-    if tree == Edge("end"):
-        return (), True
-    if isinstance(tree, Choice):
-        options = [next_chars(option) for option in tree.options]
-        known = [option for option in options if option is not None]
-        if len(known) == len(options):
-            return charsets.union(*(chars for chars, _ in known)), any(end for _, end in known)
-    return None
-
-
-def _possessive(charset: CharSet, low: int, high: int | None) -> Tree:
-    """As many characters of the set as there are, up to `high`."""
-    body, stop = Char(charset), Look(Char(charset), True)
-    if high is None:
-        return Sequence((Repeat(body, low, None), stop))
-    all_of_them = Repeat(body, high, high)
-    if high == low:
-        return all_of_them
-    return Choice((all_of_them, Sequence((Repeat(body, low, high - 1), stop))))
-
-
-def _looks_far(tree: Tree) -> bool:
-    """Has it a lookahead of more than one character?"""
-    if isinstance(tree, Look):
-        return next_chars(tree.body) is None
-    if isinstance(tree, Repeat):
-        return _looks_far(tree.body)
-    parts = (
-        tree.parts
-        if isinstance(tree, Sequence)
-        else tree.options
-        if isinstance(tree, Choice)
-        else ()
-    )
-    return any(map(_looks_far, parts))

@@ -11,7 +11,8 @@ from ramify.grammars import charsets
 from ramify.grammars.charsets import ANY, CharSet
 from ramify.grammars.ebnf.items import Alt, Item, Leaf, Many, Ref, Seq, text_leaf
 from ramify.grammars.errors import GrammarError, caret
-from ramify.grammars.regex_syntax import MAX_DEPTH, Char
+from ramify.grammars.regex_syntax import MAX_DEPTH
+from ramify.grammars.regex_tree import Char
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#(?!x[0-9A-Fa-f]+\b)[^\n]*|/\*(?s:.*?)\*/)*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

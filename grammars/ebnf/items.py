@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ramify.grammars import regex_syntax as syntax
-from ramify.grammars.regex_syntax import Char, Sequence
+from ramify.grammars import regex_tree as syntax
+from ramify.grammars.regex_tree import Char, Sequence
 
 
 @dataclass(frozen=True, slots=True)

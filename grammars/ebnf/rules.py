@@ -4,7 +4,7 @@ Parts that do not recurse become terminals. The rest is brought into normal form
 begin alike share their beginning.
 """
 
-from ramify.grammars import regex_syntax as syntax
+from ramify.grammars import regex_tree as syntax
 from ramify.grammars.charsets import spelling
 from ramify.grammars.ebnf.items import (
     Alt,
@@ -23,7 +23,7 @@ from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Node
 from ramify.grammars.regex import regex_automaton
-from ramify.grammars.regex_syntax import Choice, Repeat, Sequence
+from ramify.grammars.regex_tree import Choice, Repeat, Sequence
 from ramify.grammars.terminals import Terminal, Text
 
 

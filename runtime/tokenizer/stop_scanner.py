@@ -8,7 +8,8 @@ was cut into pieces, and it is known as soon as it can be known.
 from functools import lru_cache
 from typing import NamedTuple
 
-from ramify.grammars import regex_syntax as syntax
+from ramify.grammars import regex_syntax
+from ramify.grammars import regex_tree as syntax
 from ramify.grammars.automata import State, Table, explore
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget, Limits
@@ -114,7 +115,7 @@ class _PatternThreads:
 def compile_stop_pattern(pattern: str) -> Table:
     """The automaton of one stop pattern; `InvalidRequest` if it cannot be watched for."""
     try:
-        tree = syntax.parse(pattern)
+        tree = regex_syntax.parse(pattern)
         if _looks_around(tree):
             raise InvalidRequest(
                 f"stop_regex {pattern!r}: anchors, \\b and lookaround are not supported in a stop "
