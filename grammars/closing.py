@@ -16,8 +16,8 @@ from ramify.grammars.inside import NOTHING
 from ramify.grammars.machine import OUTSIDE, Machine, Node, Place
 
 NEVER = 1 << 30  # tokens to close what no closing text was found for
-MAX_ENDS = 8  # ends of a terminal that are compared,
-FEW_STEPS = 100  # as long as the search for them is this short
+MAX_ENDS = 4  # ends of a terminal that are compared,
+FEW_STEPS = 40  # as long as the search for them is this short
 MANY_STEPS = 50_000  # to the first end; as many again in vain, and no more is looked for
 MAX_PARTS = 20_000
 MAX_PART_SYMBOLS = 1 << 16

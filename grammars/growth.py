@@ -31,7 +31,9 @@ class Growth:
         self._most = 0  # tokens that one place needs, at most
         self._inward = frozenset[int]()  # bytes by which nodes are gone into
         self._num_met = 0  # entries of the machine's exits that were looked at
-        self._met = set[tuple[int, tuple[tuple[Node, Hashable], ...]]]()
+        self._met: dict[tuple[int, tuple[tuple[Node, Hashable], ...]], tuple[int, int]] = {}
+        self._totals: dict[int, int] = {}  # by frame: what places of it need to the very end
+        self._rests: dict[tuple[int, int], int] = {}
 
     def ample(self, state: int) -> int:
         """So many tokens left are enough, whatever token comes next."""
@@ -41,9 +43,12 @@ class Growth:
             return NEVER
         levels = 2 + _most_of(self._vocabulary, self._inward)
         longest = self._vocabulary.trie.longest  # of a token cut in two, the rest in single bytes
-        places = self._machine.places[state]
-        count = max(map(self._closing.place_count, places), default=0)
-        return count + longest + levels * self._most
+        count = max(map(self._total, self._machine.places[state]), default=0)
+        return min(count + longest + levels * self._most, NEVER)
+
+    def _total(self, place: Place) -> int:
+        total = 0 if place[0] == NOTHING else self._totals.get(place[1])
+        return self._closing.place_count(place) if total is None else total
 
     def _look(self) -> None:
         exits = self._machine.exits
@@ -53,33 +58,56 @@ class Growth:
             while frame > OUTSIDE:
                 outside.add(frame := self._machine.frame_at(frame).parent)
             for place in places:
-                if place[0] != NOTHING:
-                    self._meet(place, outside)
+                if place[0] > NOTHING:
+                    total = self._meet(place, outside)
+                    self._totals[place[1]] = max(total, self._totals.get(place[1], 0))
         self._num_met += len(found)
 
-    def _meet(self, place: Place, outside: set[int]) -> None:
-        """Take note of a place and of the frames that it adds to those outside."""
+    def _meet(self, place: Place, outside: set[int]) -> int:
+        """Take note of a place and of the frames that it adds to those outside; what it needs."""
         lexed, frame = place
         added: list[tuple[Node, Hashable]] = []
         while frame not in outside:
             node, position, frame = self._machine.frame_at(frame)
             added.append((node, position))
         key = (lexed, tuple(added))
-        if key in self._met:
-            return
-        self._met.add(key)
-        if len(added) > 1:
-            self._inward |= frozenset(self._machine.lexer.moves(lexed))
+        found = self._met.get(key)
+        if found is None:
+            found = self._met[key] = self._find_need(lexed, added)
+            self._most = max(self._most, found[0])
+            if len(added) > 1:
+                self._inward |= frozenset(self._machine.lexer.moves(lexed))
+        need, label = found
+        return min(need + self._rest(frame, label), NEVER)
+
+    def _find_need(self, lexed: int, added: list[tuple[Node, Hashable]]) -> tuple[int, int]:
+        """What a place and these frames need, at most, and with which label they end."""
         label = self._machine.lexer.labels[self._closing.way(lexed)[1]]
-        need = self._far(lexed) if label is not None else NEVER
+        if label is None:
+            return NEVER, 0
+        need = self._far(lexed)
         for node, position in added:
-            part = None if label is None else self._closing.need((node, position, label))
+            part = self._closing.need((node, position, label))
             if part is None:
-                need = NEVER
-                break
+                return NEVER, 0
             need += part.num_tokens
             label = part.label
-        self._most = max(self._most, min(need, NEVER))
+        return min(need, NEVER), label
+
+    def _rest(self, frame: int, label: int) -> int:
+        """What follows a frame's part, one part after the other."""
+        path: list[tuple[int, int, int]] = []
+        rest: int | None = None
+        while rest is None:
+            rest = self._rests.get((frame, label)) if frame > OUTSIDE else 0
+            if rest is None:
+                node, position, parent = self._machine.frame_at(frame)
+                part = self._closing.need((node, position, label))
+                path.append((frame, label, NEVER if part is None else part.num_tokens))
+                frame, label = (parent, part.label) if part is not None else (0, 0)
+        for at, ended, num_tokens in reversed(path):
+            rest = self._rests[at, ended] = min(rest + num_tokens, NEVER)
+        return rest
 
     def _far(self, lexed: int) -> int:
         """Symbols to an end, from anywhere in a terminal from a state on."""
@@ -125,12 +153,11 @@ def _most_of(vocabulary: Vocabulary, bytes_: frozenset[int]) -> int:
     known: dict[frozenset[int], int] = vocabulary.tables.setdefault("most_of", {})
     found = known.get(bytes_)
     if found is None:
-        chosen = np.zeros(256, bool)
-        chosen[list(bytes_)] = True
-        counts = (
-            int(chosen[np.frombuffer(text, np.uint8)].sum())
-            for text in vocabulary.text_tokens
-            if text is not None
-        )
-        found = known[bytes_] = max(counts, default=0)
+        trie = vocabulary.trie
+        counts = np.isin(trie.byte, np.array([*bytes_], np.uint8)).astype(np.int32)
+        counts[0] = 0
+        for depth in range(2, trie.longest + 1):
+            nodes = np.flatnonzero(trie.depth == depth)
+            counts[nodes] += counts[vocabulary.parents[nodes]]
+        found = known[bytes_] = int(counts.max(initial=0))
     return found
