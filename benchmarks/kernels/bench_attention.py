@@ -161,10 +161,14 @@ def _bench_sharing(bench: Bench, forks: int, prefix: int) -> None:
     alone = shared._replace(shared=False)
     inputs = Inputs(bench, shared)
     us, error = _run(
-        bench, inputs, choose_tiles(SIZE, "shared" if forks > 4 else "decode"), None, share_min=1
+        bench,
+        inputs,
+        choose_tiles(SIZE, "shared" if forks > 4 else "decode", forks),
+        None,
+        share_min=1,
     )
     inputs.case = alone
-    alone_us, _ = _run(bench, inputs, choose_tiles(SIZE, "decode"), None)
+    alone_us, _ = _run(bench, inputs, choose_tiles(SIZE, "decode", forks), None)
     bench.add(
         "sharing", name, us, limit_us=bench.bytes_us(inputs.read_bytes), error=error,
         alone_us=round(alone_us, 2), gain=round(alone_us / us, 2),

@@ -43,15 +43,32 @@ DOT_TILES = [
     LinearTiles(128, 64, 4, 4, 5),
     LinearTiles(16, 256, 1, 4, 4),
 ]
+MANY_ROWS_TILES = [  # more, where x takes as much room as the weight
+    LinearTiles(128, 128, 1, 8, 3),
+    LinearTiles(128, 64, 1, 4, 5),
+    LinearTiles(128, 64, 1, 8, 6),
+    LinearTiles(128, 64, 2, 4, 5),
+    LinearTiles(256, 64, 1, 8, 4),
+    LinearTiles(64, 64, 1, 4, 8),
+    LinearTiles(64, 64, 2, 4, 8),
+    LinearTiles(64, 128, 1, 4, 6),
+    LinearTiles(64, 128, 2, 4, 6),
+    LinearTiles(64, 128, 1, 8, 4),
+]
 
 
-def bench_linear_small(bench: Bench) -> None:
+def bench_many_rows(bench: Bench) -> None:
+    """The 8B's products where cuBLAS begins to win."""
+    bench_linear_small(bench, [shape for shape in SHAPES if "8B" in shape[0]], (32, 48, 64))
+
+
+def bench_linear_small(bench: Bench, shapes=SHAPES, all_rows=(1, 4, 8, 16, 32, 64)) -> None:
     """The default tiles, the best found and cuBLAS for each shape and number of rows."""
-    shapes = [("tiny", 96, 256)] if bench.smoke else SHAPES
+    shapes = [("tiny", 96, 256)] if bench.smoke else shapes
     for name, outputs, inputs in shapes:
         num_bytes = 2.0 * outputs * inputs
         weights = [bench.randn(outputs, inputs) * 0.02 for _ in range(bench.copies(num_bytes))]
-        for rows in (1, 3) if bench.smoke else (1, 4, 8, 16, 32, 64):
+        for rows in (1, 3) if bench.smoke else all_rows:
             x = bench.randn(rows, inputs)
             default = choose_linear_tiles(rows, outputs, inputs)
             tried = {}
@@ -71,7 +88,9 @@ def bench_linear_small(bench: Bench) -> None:
 
 
 def _candidates(rows: int) -> list[LinearTiles]:
-    return VECTOR_TILES + DOT_TILES if rows == 1 else DOT_TILES
+    if rows == 1:
+        return VECTOR_TILES + DOT_TILES
+    return DOT_TILES + (MANY_ROWS_TILES if rows >= 32 else [])
 
 
 def _run(

@@ -21,7 +21,7 @@ from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import WorkList
 from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner
 
-ROOM = 64  # steps that a work list serves before it is planned anew
+ROOM = 16  # steps that a work list serves before it is planned anew
 _DENSE = 32  # every batch size up to here has its own graph; above, steps of 8, then of 16
 _MIDDLE = 64
 

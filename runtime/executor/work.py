@@ -55,10 +55,10 @@ class Planner:
             queries.append(Query(at, num_rows, entry.start, base, _path(entry.request)))
             at += num_rows
         head_size = self._shape["head_size"]
-        tiles = choose_tiles(head_size, "shared" if at == len(rows) else "prefill")
+        tiles = choose_tiles(head_size, "shared" if at == len(rows) else "prefill", at)
         work = self._plan(queries, at, tiles, room)
         if work.items[:, 1].max(initial=0) * self._group <= SMALL_ROWS:
-            small = choose_tiles(head_size, "decode")
+            small = choose_tiles(head_size, "decode", at)
             if small.ctas_per_sm != tiles.ctas_per_sm:
                 work = self._plan(queries, at, small, room)
             tiles = small

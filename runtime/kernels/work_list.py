@@ -25,7 +25,8 @@ import numpy as np
 
 ITEM_FIELDS = 8  # row_start, num_rows, first_row, last_row, slot_base, kv_start, kv_end, 0
 SMALL_ROWS = 16  # rows x heads of a group that one tensor-core tile of 16 holds
-SHARE_MIN = 6000  # reads saved (tokens) from which a shared item pays for its merge
+SHARE_MIN = 3000  # reads saved (tokens) from which a shared item pays for its merge,
+FEW_SHARE = 16  # times as many where its rows would leave the small tile partly empty
 _SPLITS = tuple(128 << i for i in range(10))
 
 
@@ -47,7 +48,7 @@ class Query(NamedTuple):
 
 
 class WorkList(NamedTuple):
-    """What `attention` reads. Items that need the large tile come first, then the costliest."""
+    """What `attention` reads. Items that need the large tile come first."""
 
     items: np.ndarray  # [num_items, ITEM_FIELDS] int32
     item_rows: np.ndarray  # [num_entries] int32: query row of each row of each item
@@ -96,7 +97,7 @@ def plan_work(
     live = np.array([min(t.end, t.last + 1) - t.start for t in tiles], np.int64)
     if split_len is None:
         split_len = choose_split(int(live.sum()) * num_kv_heads, num_ctas)
-    return _split(tiles, num_rows, group, split_len)
+    return _split(tiles, num_rows, group, split_len, max(1, num_ctas // num_kv_heads))
 
 
 def choose_split(num_reads: int, num_ctas: int) -> int:
@@ -126,7 +127,8 @@ def _shared_nodes(
     worth = {
         users
         for users, (start, end) in _bounds(queries, shared).items()
-        if (end - start) * (len(users) - 1) >= share_min
+        if (end - start) * (len(users) - 1)
+        >= share_min * (FEW_SHARE if len(users) * group <= SMALL_ROWS else 1)
     }
     return {node: users for node, users in shared.items() if users in worth}
 
@@ -197,8 +199,14 @@ def _row_tiles(entry: _Range, group: int, tile_rows: int, window: int | None) ->
     return tiles
 
 
-def _split(tiles: list[_Range], num_rows: int, group: int, split_len: int) -> WorkList:
-    """Split each tile's positions at multiples of `split_len`, order by cost, number the parts."""
+def _split(
+    tiles: list[_Range], num_rows: int, group: int, split_len: int, per_round: int
+) -> WorkList:
+    """Split each tile's positions at multiples of `split_len`, order by cost, number the parts.
+
+    A program takes one item of each round of `per_round` items: the costs of every other round run
+    upwards, so that all programs get the same.
+    """
     start = np.array([t.start for t in tiles], np.int64)
     end = np.array([t.end for t in tiles], np.int64)
     rows_of = np.array([len(t.rows) for t in tiles], np.int64)
@@ -212,6 +220,9 @@ def _split(tiles: list[_Range], num_rows: int, group: int, split_len: int) -> Wo
     live = np.minimum(kv_end, last[tile] + 1) - kv_start
     is_tile = rows_of[tile] * group > SMALL_ROWS
     order = np.lexsort((-live, ~is_tile))  # large tiles first, then the longest
+    for start_of_round in range(per_round, len(order), 2 * per_round):
+        end_of_round = start_of_round + per_round
+        order[start_of_round:end_of_round] = order[start_of_round:end_of_round][::-1].copy()
     tile, kv_start, kv_end = tile[order], kv_start[order], kv_end[order]
 
     items = np.zeros((len(tile), ITEM_FIELDS), np.int32)

@@ -65,7 +65,9 @@ def on_gpu(model, pool):
 def model(tiny_model_dir, monkeypatch):
     if not torch.cuda.is_available():  # the interpreter's time goes with the size of the tiles
         monkeypatch.setattr(
-            work, "choose_tiles", lambda _, kind: Tiles(32 * (kind != "decode"), 16, 16, 4, 2, 1)
+            work,
+            "choose_tiles",
+            lambda _, kind, rows: Tiles(32 * (kind != "decode"), 16, 16, 4, 2, 1),
         )
     monkeypatch.setattr(decode_step, "ROOM", 2)  # lists are outgrown here too
     whole = make_model(tiny_model_dir("qwen3"))

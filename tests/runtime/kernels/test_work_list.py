@@ -136,11 +136,31 @@ def test_shared_prefix_is_read_once():
 
 def test_neighbouring_nodes_with_the_same_forks_are_one_range():
     path = (PathNode("a", 5000), PathNode("b", 5003), PathNode("c", 9000))
-    forks = [Query(i, 1, 9000, 10000 * i, path) for i in range(3)]
+    forks = [Query(i, 1, 9000, 10000 * i, path) for i in range(5)]
     work = plan_work(
-        forks, num_rows=3, num_kv_heads=1, group=4, tile_rows=64, num_ctas=1, split_len=16384
+        forks, num_rows=5, num_kv_heads=1, group=4, tile_rows=64, num_ctas=1, split_len=16384
     )
-    assert work.items[:, 5:7].tolist() == [[0, 9000], *[[9000, 9001]] * 3]
+    assert work.items[:, 5:7].tolist() == [[0, 9000], *[[9000, 9001]] * 5]
+
+
+def test_a_few_forks_share_only_a_long_prefix():
+    def is_shared(length):
+        forks = [Query(i, 1, length, 50000 * i, (PathNode("p", length),)) for i in range(3)]
+        options = {"num_rows": 3, "num_kv_heads": 8, "group": 4, "tile_rows": 64, "num_ctas": 132}
+        return bool((plan_work(forks, **options).items[:, 1] > 1).any())
+
+    assert [is_shared(length) for length in (4000, 20000, 30000)] == [False, False, True]
+
+
+def test_programs_get_equal_shares_of_unequal_requests():
+    lengths = np.random.default_rng(0).integers(100, 1200, 256)
+    queries = [Query(i, 1, int(n), 2000 * i) for i, n in enumerate(lengths)]
+    work = plan_work(
+        queries, num_rows=256, num_kv_heads=8, group=4, tile_rows=16, num_ctas=512, split_len=4096
+    )
+    reads = np.repeat(work.items[:, 6] - work.items[:, 5], 8)  # of each unit: an item and KV head
+    shares = np.bincount(np.arange(len(reads)) % 512, weights=reads)
+    assert shares.max() < 1.05 * shares.mean()
 
 
 def test_window_drops_what_no_row_sees():
