@@ -114,7 +114,10 @@ class Document:
         self.draft = self._find_draft(value)  # 4, 6, 7, 2019 or 2020
         self.root = self.schema(value, "", "")
         self._resources[""] = self.root
-        if ('"id"' if self.draft == 4 else '"$id"') in text or "nchor" in text:
+        num_ids = text.count('"id"' if self.draft == 4 else '"$id"')
+        if num_ids == 1 and self.root.base and "nchor" not in text:
+            self._resources[self.root.base] = self.root
+        elif num_ids or "nchor" in text:
             self._register(self.root)
             self._ambiguous = [name for name, uris in self._dynamic.items() if len(uris) > 1]
             if self._ambiguous:

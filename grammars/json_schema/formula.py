@@ -68,6 +68,9 @@ class Formulas:
 
     def of_value(self, value: Value, kind: str) -> Formula:
         """What a Value asks of a value of this type."""
+        if len(value) == 1:  # mostly
+            (item,) = value
+            return self._of_item(item, kind)
         return all_of([self._of_item(item, kind) for item in value])
 
     def _of_item(self, item: Literal | OneOfValues | Constant, kind: str) -> Formula:

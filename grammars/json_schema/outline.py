@@ -67,6 +67,10 @@ class Outlines:
 
     def of_value(self, value: Value) -> Outline:
         """The outline of a Value."""
+        if len(value) == 1:  # mostly
+            (item,) = value
+            if isinstance(item, Literal) and item.holds:
+                return self.of_schema(item.schema)
         out = ANY
         for item in value:
             if isinstance(item, Literal):
