@@ -254,6 +254,12 @@ def _compiled(name: str) -> Callable[..., Any] | None:
     return numba.njit(signature, cache=True, nogil=True)(loop)  # type: ignore[no-any-return]
 
 
+def load() -> None:
+    """Compile the kernels, or read them from numba's cache on disk: else their first use does."""
+    for name in _KERNELS:
+        _compiled(name)
+
+
 def length_walk(
     trie: Trie, states: DenseStates, start: int, body: int, num_tokens: int
 ) -> LengthWalk:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,12 +109,13 @@ class Vocabulary:
     @cached_property
     def parents(self) -> np.ndarray:
         """[num_nodes] int32: the node above each trie node; 0 for the root."""
-        depth = self.trie.depth.tolist()
-        path = [0] * (max(depth) + 1)
+        depth = self.trie.depth
+        order = np.argsort(depth, kind="stable").astype(np.int32)
+        edges = np.searchsorted(depth[order], np.arange(self.trie.longest + 2))
+        levels = [order[low:high] for low, high in pairwise(edges)]
         out = np.zeros(len(depth), np.int32)
-        for node, level in enumerate(depth):
-            path[level] = node
-            out[node] = path[level - 1] if level else 0
+        for above, level in pairwise(levels):  # the last node above it that comes before
+            out[level] = above[np.searchsorted(above, level) - 1]
         return out
 
     @cached_property

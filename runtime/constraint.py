@@ -26,6 +26,7 @@ from ramify.grammars.spec import (
     StructuralTagSpec,
 )
 from ramify.grammars.vocabulary import Vocabulary
+from ramify.grammars.warm import warm
 from ramify.lang.errors import InvalidRequest
 from ramify.lang.protocol import CONSTRAINTS, Sampling
 from ramify.runtime.core import COMPILE_BUCKETS_S, GrammarStats
@@ -113,7 +114,9 @@ class GrammarCache:
     def _compile(self, spec: GrammarSpec) -> TokenGrammar:
         with self._vocabulary_lock:
             if self._vocabulary is None:
-                self._vocabulary = self._make_vocabulary()
+                vocabulary = self._make_vocabulary()
+                warm(vocabulary)
+                self._vocabulary = vocabulary
         started = time.perf_counter()
         try:
             grammar = compile_grammar(spec, self._vocabulary)

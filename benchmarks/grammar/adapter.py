@@ -13,6 +13,7 @@ from ramify.grammars import (
     Vocabulary,
     compile_grammar,
 )
+from ramify.grammars.warm import warm
 
 
 class Ramify(Adapter):
@@ -25,6 +26,7 @@ class Ramify(Adapter):
         super().__init__(tok)
         texts = [text or None for text in tok.tokens]
         self.vocabulary = Vocabulary(texts, [tok.eos_id])
+        warm(self.vocabulary)
 
     def version(self):
         return "0.1.0"

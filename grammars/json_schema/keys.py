@@ -328,13 +328,24 @@ class Captured(Terminal):
 
     def _has_other(self, key: Key) -> bool:
         """Can a text be finished from here that was not seen? Every live path leads to one."""
-        num_seen = sum(seen.startswith(key[2]) for seen in self._seen_bytes)
+        num_seen = self._num_seen.get(key[2], 0)
+        if not num_seen:
+            return True
         found = 0
         ways = [key]
         while ways and found + len(ways) <= num_seen:
             found += sum(self._is_text(way) for way in ways)
             ways = list(islice(self._ways_on(ways), num_seen + 1 - found))
         return found + len(ways) > num_seen
+
+    @cached_property
+    def _num_seen(self) -> dict[bytes, int]:
+        """How many of the seen texts begin with some bytes."""
+        out: dict[bytes, int] = {}
+        for seen in self._seen_bytes:
+            for end in range(len(seen) + 1):
+                out[seen[:end]] = out.get(seen[:end], 0) + 1
+        return out
 
     def _ways_on(self, ways: list[Key]) -> Iterator[Key]:
         for way in ways:
