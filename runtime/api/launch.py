@@ -6,6 +6,7 @@ ends the process at once.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -83,7 +84,10 @@ async def _load(
 def _load_engine(config: EngineConfig) -> ServedEngine:
     from ramify.runtime.engine import Engine  # torch: only when a server really starts
 
-    return Engine(config=config)
+    engine = Engine(config=config)
+    gc.collect()
+    gc.freeze()  # what start made stays: looking through it again holds all threads up for 0.3 s
+    return engine
 
 
 async def _listen(runner: Runner, config: ServerConfig) -> str:

@@ -34,16 +34,16 @@ CANARIES = (
 )
 
 
-def sampling_of(spec) -> Sampling:
+def sampling_of(spec, max_tokens=6) -> Sampling:
     match spec:
         case RegexSpec(pattern):
-            return Sampling(max_tokens=6, regex=pattern)
+            return Sampling(max_tokens=max_tokens, regex=pattern)
         case JsonSchemaSpec(schema):
-            return Sampling(max_tokens=6, json_schema=schema)
+            return Sampling(max_tokens=max_tokens, json_schema=schema)
         case EbnfSpec(grammar):
-            return Sampling(max_tokens=6, ebnf=grammar)
+            return Sampling(max_tokens=max_tokens, ebnf=grammar)
         case _:
-            return Sampling(max_tokens=6, choices=spec.choices)
+            return Sampling(max_tokens=max_tokens, choices=spec.choices)
 
 
 async def answer(engine, rid: str, sampling: Sampling):
