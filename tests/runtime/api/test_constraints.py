@@ -344,3 +344,26 @@ async def test_compile_times_are_measured(server):
     text = (await server.client.get("/metrics")).text
     count = re.search(r"^ramify:grammar_compile_seconds_count (\S+)", text, re.MULTILINE)
     assert float(count[1]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "param"),
+    [
+        ("/v1/completions", {"prompt": "go", "max_tokens": 3}, "max_tokens"),
+        (
+            "/v1/chat/completions",
+            {"messages": [_user("go")], "max_completion_tokens": 3},
+            "max_completion_tokens",
+        ),
+    ],
+)
+async def test_a_limit_no_answer_fits_in_is_refused_by_its_name(server, route, body, param):
+    reply = await server.post(route, {**body, "structured_outputs": {"regex": "[0-9]{20}"}})
+    assert_error(reply, 400, "max_tokens_too_small", param)
+    assert reply.json()["error"]["message"].startswith(f"{param}: 3 is too few")
+
+
+async def test_the_native_route_names_its_own_limit(server):
+    params = {"regex": "[0-9]{20}", "max_new_tokens": 3}
+    reply = await server.post("/generate", {"text": "go", "sampling_params": params})
+    assert_error(reply, 400, "max_tokens_too_small", "sampling_params.max_new_tokens")
