@@ -53,6 +53,9 @@ class Growth:
     def _look(self) -> None:
         exits = self._machine.exits
         found = list(islice(exits.items(), self._num_met, None))  # looking at them adds more
+        self._num_met += len(found)
+        if not self._met:
+            found.append(((0, 0), frozenset(self._machine.places[self._machine.start])))
         for (frame, _), places in found:
             outside = {frame := self._machine.frame_at(frame).parent}
             while frame > OUTSIDE:
@@ -61,7 +64,6 @@ class Growth:
                 if place[0] > NOTHING:
                     total = self._meet(place, outside)
                     self._totals[place[1]] = max(total, self._totals.get(place[1], 0))
-        self._num_met += len(found)
 
     def _meet(self, place: Place, outside: set[int]) -> int:
         """Take note of a place and of the frames that it adds to those outside; what it needs."""

@@ -6,6 +6,7 @@ import warnings
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from ramify.grammars import (
     JsonSchemaSpec,
     Matcher,
     RegexSpec,
+    compile_grammar,
 )
 from tests.grammars.random_schemas import schemas
 from tests.grammars.random_specs import extra_tokens, grammars, regexes
@@ -148,3 +150,11 @@ def test_a_schema_is_finished_in_time(schema, extra, order, seed):
     grammar, _ = compiled_or_refusal(spec, byte_vocabulary(*extra))
     assume(grammar is not None)
     check(grammar, seed)
+
+
+@pytest.mark.parametrize("pattern", ["(aa)*", "(.aa)*", "(b|a{9})*", "(a|bc{30})?"])
+def test_a_text_that_may_end_at_once_is_finished_once_it_has_begun(pattern):
+    grammar = compile_grammar(RegexSpec(pattern), byte_vocabulary(b"a", b"aa"))
+    for seed in range(20):
+        for limit in range(1, 40, 3):
+            finish_in_time(grammar, limit, Random(seed), audit=0.2)
