@@ -90,7 +90,7 @@ class Ramify:
         pass  # nothing of a schema is kept between compiles
 
     def num_bytes(self, grammar: Any) -> int | None:
-        return getattr(grammar, "num_bytes", None)
+        return grammar.num_bytes
 
 
 class XGrammar:

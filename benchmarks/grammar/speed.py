@@ -22,6 +22,7 @@ import gc
 import json
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import time
@@ -247,7 +248,9 @@ def common(workers: list[Worker]) -> int:
 def read(options: argparse.Namespace) -> list[dict[str, Any]]:
     """The cases of the folder."""
     cases = [json.loads(path.read_text("utf-8")) for path in sorted(options.schemas.glob("*.json"))]
-    cases = [case for case in cases if "schema" in case][: options.limit]
+    cases = [case for case in cases if "schema" in case]
+    random.Random(0).shuffle(cases)  # whatever is measured of them is a fair part
+    cases = cases[: options.limit]
     if not cases:
         raise SystemExit(f"--schemas {options.schemas}: no file with a 'schema' in it")
     return cases
@@ -267,7 +270,8 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--xgrammar-preview", type=Path, help="folder of another xgrammar")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one schema")
-    parser.add_argument("--limit", type=int, help="only the first so many schemas")
+    parser.add_argument("--limit", type=int, help="only so many schemas, drawn at random")
+    parser.add_argument("--budget", type=float, default=1e9, help="seconds after which to stop")
     parser.add_argument("--out", type=Path, help="keep the numbers in this JSON file")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -277,12 +281,17 @@ def main() -> None:
         if worker.version is None:
             print(f"{worker.name} is left out: {worker.start_ns}", file=sys.stderr)
     workers = [worker for worker in workers if worker.version is not None]
+    started = time.monotonic()
+    num_cases = 0
     for case in cases:
+        if time.monotonic() - started > options.budget:
+            break
+        num_cases += 1
         for worker in workers:
             worker.run(case)
     summaries = [summary(worker) for worker in workers]
     num_tokens = Tokens(options.tokenizer, options.eos).num_tokens
-    print(f"\n{len(cases)} schemas, {num_tokens:,} tokens, commit {git_commit()}\n")
+    print(f"\n{num_cases} of {len(cases)} schemas, {num_tokens:,} tokens, commit {git_commit()}\n")
     print(table(summaries))
     num_common = common(workers)
     paired = [summary(worker) for worker in workers]
@@ -292,7 +301,7 @@ def main() -> None:
     for worker in workers:
         worker.close()
     if options.out is not None:
-        head = {"commit": git_commit(), "num_schemas": len(cases), "num_tokens": num_tokens}
+        head = {"commit": git_commit(), "num_schemas": num_cases, "num_tokens": num_tokens}
         body = {"engines": summaries, "num_common": num_common, "common": paired}
         options.out.write_text(json.dumps(head | body, indent=1) + "\n")
 
