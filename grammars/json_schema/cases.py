@@ -13,8 +13,11 @@ from ramify.grammars.limits import Budget
 Conjunction = tuple[Fact, ...]
 
 
-def cases(formula: Formula, outlines: Outlines, budget: Budget, pointer: str) -> list[Conjunction]:
-    """Conjunctions of facts, one of which holds exactly where the formula does."""
+def cases(
+    formula: Formula, outlines: Outlines, budget: Budget, pointers: list[str]
+) -> list[Conjunction]:
+    """Conjunctions of facts, one of which holds exactly where the formula does. `pointers`: of the
+    schemas that it comes from, for errors."""
     if not isinstance(formula, (facts.All, facts.Any)):
         return [(formula,)]
     if isinstance(formula, facts.All) and not any(
@@ -31,9 +34,10 @@ def cases(formula: Formula, outlines: Outlines, budget: Budget, pointer: str) ->
         if steps > 20 * budget.limits.cases or len(found) > budget.limits.cases:
             raise GrammarError(
                 "grammar_too_complex",
-                f"JSON Schema {pointer or '#'}: its combinators make more than "
+                f"JSON Schema {pointers[0] or '#'}: its combinators make more than "
                 f"{budget.limits.cases} cases; simplify allOf, anyOf, oneOf or not here",
-                pointer=pointer,
+                pointer=pointers[0],
+                beside=tuple(pointers[1:]),
             )
         choices = _assume(known, rest)
         if choices is None or Profile(outlines, known).is_contradiction:

@@ -79,7 +79,8 @@ class Context:
         formula = self.formulas.of_value(value, kind)
         if formula == FALSE:
             return []
-        return cases(formula, self.formulas.outlines, self.budget, pointer_of(value))
+        pointers = _pointers(value)
+        return cases(formula, self.formulas.outlines, self.budget, pointers)
 
     def kinds(self, value: Value) -> Iterator[tuple[str, list[Conjunction]]]:
         """The types that a value may have, each with its cases."""
@@ -92,8 +93,11 @@ class Context:
 
 def pointer_of(value: Value) -> str:
     """Where the Value comes from: of several schemas the first by name."""
-    found = sorted(item.schema.pointer for item in value if isinstance(item, Literal))
-    return found[0] if found else ""
+    return _pointers(value)[0]
+
+
+def _pointers(value: Value) -> list[str]:
+    return sorted(item.schema.pointer for item in value if isinstance(item, Literal)) or [""]
 
 
 def too_complex(pointer: str, what: str) -> NoReturn:

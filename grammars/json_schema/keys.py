@@ -1,7 +1,6 @@
 """Member names as terminals: from the opening quote to the blanks after the colon."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import islice
@@ -60,19 +59,11 @@ class NameTerminal(Terminal):
         return Shadow(free_names(self._blanks), (COLON, 0, key[2]), label=key[1])
 
 
-_NOT_PLAIN = re.compile("[/\0-\x1f]")
-
-
 class NameTrie:
     """The declared names of an object; as a trie once an object is written."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-
-    @property
-    def is_plain(self) -> bool:
-        """Is each name written in one way only? Else bytes do not tell names apart."""
-        return not any(map(_NOT_PLAIN.search, self._names))
 
     @cached_property
     def texts(self) -> TextTrie:
@@ -155,7 +146,7 @@ FREE_NAMES: dict[Whitespace, FreeNames] = {
 
 
 class OtherNames(NameTerminal):
-    """Any name that is not in a (plain) trie. Off the trie, the states are those of `FreeNames`."""
+    """Any name that is not in a trie. Off the trie, the states are those of `FreeNames`."""
 
     is_wide = True
 

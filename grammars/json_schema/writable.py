@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from typing import cast
 
 from ramify.grammars.errors import GrammarError
-from ramify.grammars.json_schema.arrays import ArrayNode
+from ramify.grammars.json_schema.arrays import ArrayNode, Way
 from ramify.grammars.json_schema.context import Context, ValueNode, pointer_of
-from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.keys import ClassifiedNames
 from ramify.grammars.json_schema.objects import ObjectNode, Wanted
 from ramify.grammars.json_schema.recording import UniqueArray, few_scalars, items_left
@@ -20,39 +19,55 @@ def settle(context: Context) -> None:
     todo = context.pending[::-1]  # mostly inner ones first
     for node in context.nodes.values():
         node.is_writable = bool(node.terminals)
+    composed = {id(owner) for owner, _ in todo}
+    for _, made in todo:
+        if isinstance(made, ArrayNode) and made.unique is not None:
+            made.texts = [_few(ways, composed) for ways in (*made.first, made.rest)]
     changed = True
     while changed:
         changed = False
         for owner, made in todo:
             if not owner.is_writable and _can_finish(owner, made, context.budget):
                 owner.is_writable = changed = True
+    unique: list[ArrayNode] = []
     for owner, made in context.pending:
         if _finish(owner, made, context.budget):
-            is_unique = isinstance(made, ArrayNode) and made.unique is not None
-            owner.nodes.append(UniqueArray(cast(ArrayNode, made)) if is_unique else made)
-    for _, made in context.pending:
-        if isinstance(made, ArrayNode) and made.unique is not None:
-            _check_unique(made, made.unique)
+            if isinstance(made, ArrayNode) and made.unique is not None:
+                unique.append(made)
+                owner.nodes.append(UniqueArray(made))
+            else:
+                owner.nodes.append(made)
+    for array in unique:
+        _check_unique(array)
 
 
-def _check_unique(node: ArrayNode, where: Schema) -> None:
+def _few(ways: list[Way], composed: set[int]) -> frozenset[str] | None:
+    """All texts of an item, if they are few. Of a value that may be composed there is no telling
+    yet."""
+    if len(ways) != 1 or id(ways[0].value) in composed:
+        return None
+    return few_scalars(cast(ValueNode, ways[0].value))
+
+
+def _may_differ(node: ArrayNode) -> bool:
+    return node.unique is None or not node.low or items_left(node, 0, frozenset())[0]
+
+
+def _check_unique(node: ArrayNode) -> None:
     """Items that must differ have to be scalars, or such that each can always go on: else one that
     equals another so far might find no other end."""
+    assert node.unique is not None
     for ways in (*node.first, node.rest):
         values = [cast(ValueNode, way.value) for way in ways]
         if not all(_is_endless(each) for value in values for each in value.nodes):
-            where.refuse(
+            node.unique.refuse(
                 "uniqueItems",
                 "items may be objects without further members, or arrays of a bounded length; "
                 "allow additionalProperties, or drop maxItems and the like",
             )
-        node.texts.append(few_scalars(values[0]) if len(values) == 1 else frozenset())
-    if node.low and not items_left(node, 0, frozenset())[0]:
-        raise GrammarError(
-            "unsatisfiable_schema",
-            f"JSON Schema {where.pointer or '#'}: there are no {node.low} items that all differ",
-            pointer=where.pointer,
-        )
+    node.texts = [_few(ways, set()) for ways in (*node.first, node.rest)]
+    if not _may_differ(node):
+        node.unique.refuse("uniqueItems", f"there are no {node.low} items that all differ")
 
 
 def _is_endless(node: Node) -> bool:
@@ -74,7 +89,9 @@ def _can_finish(owner: ValueNode, node: ObjectNode | ArrayNode, budget: Budget) 
     for ways in node.first[: node.low]:
         if not any(_writable(way.value) for way in ways):
             return False
-    return node.low <= len(node.first) or any(_writable(way.value) for way in node.rest)
+    if node.low > len(node.first) and not any(_writable(way.value) for way in node.rest):
+        return False
+    return _may_differ(node)
 
 
 def _object_can_finish(node: ObjectNode) -> bool:
@@ -144,7 +161,7 @@ def _finish_array(owner: ValueNode, node: ArrayNode, budget: Budget) -> bool:
             "states",
             pointer=pointer,
         )
-    return found
+    return found and _may_differ(node)
 
 
 def _by_id(values: Iterable[Node]) -> dict[int, bool]:
