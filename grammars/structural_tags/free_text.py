@@ -97,7 +97,7 @@ class FreeText(Terminal):
         self._met = [self._first_of(found) for found in self._scan.found]
         self._places = self._find_places()
         self._within: tuple[np.ndarray, np.ndarray] | None = None  # of its one vocabulary
-        self._keys: dict[Key, Key] = {}  # one object for each
+        self._keys: dict[Key, Key] = {}
         self.start: Key = (0, self._root)
 
     # -- terminal
@@ -120,10 +120,9 @@ class FreeText(Terminal):
         node = self._scan.step(key[0], byte)
         met = self._met[node]
         if met is None:
-            reached = (node, following if isinstance(following, SpellingNode) else self._root)
-            return self._keys.setdefault(reached, reached)
+            return self._key(node, following if isinstance(following, SpellingNode) else self._root)
         label = self._stops[met].label
-        return None if label is None else (_MET, label)
+        return None if label is None else self._key(_MET, label)
 
     def label(self, key: Key) -> int | None:
         """The stop that was met; ENDED between characters where the text may just end."""
@@ -222,6 +221,10 @@ class FreeText(Terminal):
         return None
 
     # -- inner parts
+
+    def _key(self, *key: Any) -> Key:
+        """One object for each key: who groups bytes by where they lead compares objects."""
+        return self._keys.setdefault(key, key)
 
     def _find_places(self) -> list[SpellingNode]:
         """The place in a character at each node of the automaton."""

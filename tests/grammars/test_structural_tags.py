@@ -369,3 +369,12 @@ def test_what_is_large_is_served(form, text):
     grammar = compiled(form)
     if text is not None:
         assert accepts(grammar, text)
+
+
+def test_masks_tell_apart_triggers_of_text_that_others_follow():
+    rules = [[mark, ANY] for mark in ("<", "a", "b", "f", "x")]
+    form = {"type": "dispatch", "rules": rules, "loop": False}
+    matcher = Matcher(compiled({"type": "sequence", "elements": [form, const("z")]}))
+    for byte in b"qa<":
+        assert allowed(matcher) == brute_force(matcher)
+        assert matcher.accept(byte)
