@@ -4,12 +4,16 @@ Priorities only order lark's trees, not its language, and are left out. What `%i
 stand before every terminal and at the end. A lookaround sees the text of its own terminal only.
 """
 
+import re
+
 from ramify.grammars import regex_syntax
 from ramify.grammars.ebnf.items import Alt, Item, Leaf, Many, Ref, Seq, text_leaf
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.limits import Budget
 
 _WHOLE = "(whole)"
+_IMPORT = re.compile(r"^\s*%import\s+(\.*\w*)", re.MULTILINE)
+_LIBRARIES = ("common", "lark", "python", "unicode")
 
 
 def parse(text: str, start: str, budget: Budget) -> tuple[dict[str, Item], str]:
@@ -20,6 +24,14 @@ def parse(text: str, start: str, budget: Budget) -> tuple[dict[str, Item], str]:
         raise GrammarError(
             "invalid_grammar", "grammars in Lark's syntax need the package 'lark': pip install lark"
         ) from error
+    for found in _IMPORT.finditer(text):
+        if found[1] not in _LIBRARIES:  # lark would look for a file
+            raise GrammarError(
+                "invalid_grammar",
+                f"grammar: cannot import from {found[1]!r}; lark's own {', '.join(_LIBRARIES)} can "
+                "be imported from",
+                offset=found.start(1),
+            )
     try:
         grammar = lark.Lark(
             text, start=start, parser="earley", lexer="dynamic", maybe_placeholders=False
@@ -28,8 +40,16 @@ def parse(text: str, start: str, budget: Budget) -> tuple[dict[str, Item], str]:
         raise GrammarError(
             "invalid_grammar", f"grammar: {error}", offset=error.pos_in_stream
         ) from error
-    except lark.exceptions.LarkError as error:
+    except (lark.exceptions.LarkError, OSError) as error:
         raise GrammarError("invalid_grammar", f"grammar: {error}") from error
+    defined = {terminal.name for terminal in grammar.terminals}
+    for rule in grammar.rules:
+        for symbol in rule.expansion:
+            if symbol.is_term and symbol.name not in defined:
+                raise GrammarError(
+                    "invalid_grammar",
+                    f"grammar: terminal {symbol.name!r} is declared, not defined: there is no text",
+                )
     terminals = {terminal.name: _terminal(terminal.pattern) for terminal in grammar.terminals}
     ignored = tuple(terminals[name] for name in grammar.ignore_tokens)
     blank: Item | None = Many(Alt(ignored), 0, None) if ignored else None
