@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks.kernels.bench_attention import bench_attention
+from benchmarks.kernels.bench_decode_mix import bench_decode_mix
 from benchmarks.kernels.bench_linear_small import bench_linear_small, bench_many_rows
 from benchmarks.kernels.bench_pointwise import bench_pointwise
 from benchmarks.kernels.bench_sampling import bench_sampling
@@ -13,6 +14,7 @@ from benchmarks.kernels.measure import Bench, environment, format_row, measure_c
 
 FAMILIES = {
     "attention": bench_attention,
+    "decode_mix": bench_decode_mix,
     "linear_small": bench_linear_small,
     "many_rows": bench_many_rows,
     "sampling": bench_sampling,

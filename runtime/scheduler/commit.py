@@ -1,10 +1,21 @@
 """What a step's results mean for a request: is it done, and what is its caller told."""
 
+from dataclasses import dataclass
+
 from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import FinishReason, TokenLogprob
-from ramify.runtime.core import PlannedRows, Request, RowResult, TokenDelta
+from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult, TokenDelta
 
 _LENGTH = FinishReason(type="length")
+
+
+@dataclass(slots=True)
+class Step:
+    """A plan that is not committed yet."""
+
+    plan: BatchPlan
+    number: int  # from 1; what the tree's nodes say they were born in
+    is_advanced: bool = False  # are its tokens counted as pending?
 
 
 def stop_reason(request: Request, token: int) -> FinishReason | None:
@@ -23,6 +34,23 @@ def end_reason(request: Request) -> FinishReason | None:
     if request.output_len >= request.spec.sampling.max_tokens:
         return _LENGTH
     return None
+
+
+def may_go_ahead(plan: BatchPlan) -> bool:
+    """May the next step be planned before the host has seen what this one finds? Not if the choice
+    of a next token needs those before it on the host: a grammar, penalties, prompt logprobs."""
+
+    def waits(entry: PlannedRows) -> bool:
+        s = entry.request.spec.sampling
+        return (
+            entry.logprob_start is not None
+            or entry.request.guide is not None
+            or s.repetition_penalty != 1.0
+            or s.frequency_penalty != 0.0
+            or s.presence_penalty != 0.0
+        )
+
+    return not any(map(waits, plan.rows))
 
 
 def keep_prompt_logprobs(entry: PlannedRows, result: RowResult) -> None:

@@ -97,6 +97,15 @@ class Residency:
             self.tree.remove(node)
             node = parent
 
+    def forget_since(self, step: int) -> None:
+        """Drop what was planned in `step` or later, and whatever was put below it."""
+        lost: set[RadixNode] = set()
+        for node in self.tree.nodes():  # parents first
+            if node.born >= step or node.parent in lost:
+                lost.add(node)
+        for node in sorted(lost, key=lambda node: -node.end):
+            self.tree.remove(node)
+
     def shared_len(self, request: Request) -> int:
         """Positions whose slots another running request uses too."""
         node = request.node

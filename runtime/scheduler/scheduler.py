@@ -17,7 +17,6 @@ committed, its tokens counted but not known. Requests for which the host must kn
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from ramify.grammars.errors import GrammarError
 from ramify.grammars.matcher import TokenGrammar
 from ramify.lang.errors import EngineError, ErrorInfo, InvalidRequest, Unavailable
 from ramify.lang.protocol import FinishReason, TokenLogprob
-from ramify.runtime.cache.radix_tree import RadixNode, RadixTree
+from ramify.runtime.cache.radix_tree import RadixTree
 from ramify.runtime.cache.slot_pool import SlotPool
 from ramify.runtime.config import EngineConfig
 from ramify.runtime.core import (
@@ -40,9 +39,11 @@ from ramify.runtime.core import (
 from ramify.runtime.guide import Guide, refusal
 from ramify.runtime.scheduler.admission import check_fits
 from ramify.runtime.scheduler.commit import (
+    Step,
     end_reason,
     final_delta,
     keep_prompt_logprobs,
+    may_go_ahead,
     prefill_delta,
     stop_reason,
     token_delta,
@@ -53,15 +54,6 @@ from ramify.runtime.scheduler.residency import Residency
 
 _NO_SLOTS = np.empty(0, dtype=np.int32)
 _ABORTED = FinishReason(type="abort")
-
-
-@dataclass(slots=True)
-class _Step:
-    """A plan that is not committed yet."""
-
-    plan: BatchPlan
-    number: int  # from 1; what the tree's nodes say they were born in
-    is_advanced: bool = False  # are its tokens counted as pending?
 
 
 class Scheduler:
@@ -87,7 +79,7 @@ class Scheduler:
         self._live: dict[str, dict[int, Request]] = {}  # rid -> index -> request
         self._deadlines = Deadlines(self._is_live)
         self._expired: list[TokenDelta] = []
-        self._under_way: deque[_Step] = deque()  # oldest first; at most two
+        self._under_way: deque[Step] = deque()  # oldest first; at most two
         self._num_accepted = 0
         self._num_planned = 0
         self._num_steps = 0
@@ -172,8 +164,10 @@ class Scheduler:
         """The next step, its slots allocated; None if nothing is left to do, or nothing before the
         step under way is committed."""
         is_ahead = bool(self._under_way)
-        if is_ahead and not self._may_go_ahead(self._under_way[-1]):
-            return None
+        if is_ahead:
+            assert self._under_way[-1].is_advanced, "commit, fail or advance the last plan first"
+            if not may_go_ahead(self._under_way[-1].plan):
+                return None
         now = self._clock()
         self._expire(now)
         if not self._live:
@@ -185,18 +179,8 @@ class Scheduler:
             return None
         self._num_planned = number
         plan = BatchPlan(tuple(rows))
-        self._under_way.append(_Step(plan, number))
+        self._under_way.append(Step(plan, number))
         return plan
-
-    @staticmethod
-    def _may_go_ahead(step: "_Step") -> bool:
-        """May another step be planned before the host has seen what this one finds?"""
-        if not step.is_advanced:
-            raise AssertionError("commit or fail the last plan first, or advance it")
-        return not any(
-            entry.logprob_start is not None or _reads_its_output(entry.request)
-            for entry in step.plan.rows
-        )
 
     def advance(self, plan: BatchPlan) -> None:
         """The step was launched: from here on plans count the tokens it is choosing."""
@@ -314,13 +298,7 @@ class Scheduler:
         requests = [r for r in dict.fromkeys(entry.request for entry in rows) if self._is_live(r)]
         for request in requests:
             self._residency.release(request, keep_decoded=False)
-        tree = self._residency.tree
-        lost: set[RadixNode] = set()
-        for node in tree.nodes():  # parents first
-            if node.born >= steps[0].number or node.parent in lost:
-                lost.add(node)
-        for node in sorted(lost, key=lambda node: -node.end):
-            tree.remove(node)
+        self._residency.forget_since(steps[0].number)
         self._num_failed += len(requests)
         deltas = [self._end(request, final_delta(request, now, error)) for request in requests]
         self.check_invariants()
@@ -415,10 +393,3 @@ class Scheduler:
         if not siblings:
             del self._live[spec.rid]
         return delta
-
-
-def _reads_its_output(request: Request) -> bool:
-    """Does the choice of its next token need the ones before it on the host?"""
-    s = request.spec.sampling
-    penalized = s.repetition_penalty != 1.0 or s.frequency_penalty or s.presence_penalty
-    return request.guide is not None or bool(penalized)

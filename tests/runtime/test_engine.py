@@ -307,7 +307,8 @@ def test_chunk_size_and_cache_do_not_change_the_tokens(tiny_model_dir, chunk, di
 
 
 def test_a_fault_of_a_step_ends_only_the_requests_in_it(tiny_model_dir, monkeypatch):
-    with Engine(str(tiny_model_dir("llama")), dtype="float32", max_total_tokens=512) as engine:
+    options = {"dtype": "float32", "device": "cpu", "max_total_tokens": 512}
+    with Engine(str(tiny_model_dir("llama")), **options) as engine:
         executor = engine._worker._loop._executor
         real = executor.execute
 

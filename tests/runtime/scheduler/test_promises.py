@@ -491,7 +491,7 @@ def test_results_of_another_plan_are_refused():
     plan = harness.scheduler.plan()
     with pytest.raises(AssertionError, match="not the oldest step's results"):
         harness.scheduler.commit(plan, [])
-    with pytest.raises(AssertionError, match="commit or fail"):
+    with pytest.raises(AssertionError, match="commit, fail or advance"):
         harness.scheduler.plan()
     harness.scheduler.commit(plan, [RowResult(1, None, ())])
 
