@@ -11,7 +11,8 @@ import numpy as np
 from ramify.grammars import kernels
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.remainder import Remainder
-from ramify.grammars.terminals import Key, Selected, Shadow, Terminal
+from ramify.grammars.terminals import Shadow
+from ramify.grammars.texts import TextTables
 
 if TYPE_CHECKING:
     from ramify.grammars.lexer import Lexer
@@ -45,23 +46,15 @@ class LengthTable(NamedTuple):
     made: dict[tuple[int, int], Inside]  # by (least, most), both no larger than matters
 
 
-class TextsTable(NamedTuple):
-    """What is left of tokens, read from a node of a trie of texts, with the bit set of the texts
-    that each may be of."""
-
-    token_ids: list[tuple[int, int]]  # (texts, token)
-    exits: list[tuple[int, int, tuple[int, ...]]]  # (texts, label, trie nodes)
-
-
 class InsideTables:
     """The walks of one lexer, kept."""
 
     def __init__(self, lexer: "Lexer") -> None:
-        self._lexer = lexer
+        self.lexer = lexer
         self._vocabulary = lexer.vocabulary
         self._inside: dict[tuple[int, int], Inside] = {}  # by state, id of the remainder
         self._lengths: dict[int, LengthTable] = {}
-        self._texts: dict[tuple[int, int, int], TextsTable] = {}  # by ids of trie and remainder
+        self._texts = TextTables(self)
         self._remainders: dict[tuple[int, ...], Remainder] = {}  # those of exits: kept for good
         self.steps_left = 0  # of the mask being made; see `spend`
         self.num_bytes = 0  # of rows
@@ -85,7 +78,7 @@ class InsideTables:
         return found
 
     def _find(self, state: int, remainder: Remainder) -> Inside:
-        lexer = self._lexer
+        lexer = self.lexer
         if state == NOTHING:
             return Inside(None, (), ())
         shadow = lexer.shadow(state)
@@ -93,7 +86,7 @@ class InsideTables:
         terminal, key = lexer.key(state)
         selected = terminal.selected(key)
         if selected is not None:
-            return self._from_texts(terminal, selected, remainder)
+            return self._texts.inside(terminal, selected, remainder)
         if remainder is not lexer.root:
             return found or self._walk(state, remainder)
         if found is None:
@@ -105,13 +98,13 @@ class InsideTables:
 
     def _walk(self, state: int, remainder: Remainder) -> Inside:
         found = None
-        if remainder.num_below <= SMALL or len(self._lexer.moves(state)) <= WIDE:
+        if remainder.num_below <= SMALL or len(self.lexer.moves(state)) <= WIDE:
             found = self._walk_plain(state, remainder)
         return found or self._walk_wide(state, remainder)
 
     def _walk_plain(self, state: int, remainder: Remainder) -> Inside | None:
         """Step by step; None where that takes long."""
-        lexer = self._lexer
+        lexer = self.lexer
         labels = lexer.labels
         token_ids: list[int] = []
         exits: dict[int, list[int]] = {}
@@ -135,10 +128,10 @@ class InsideTables:
             if steps > most and remainder.num_below > SMALL:
                 return None
         self.spend(2 * steps)
-        return self._made(token_ids, exits)
+        return self.collected(token_ids, exits)
 
     def _walk_wide(self, state: int, remainder: Remainder) -> Inside:
-        lexer, trie = self._lexer, self._vocabulary.trie
+        lexer, trie = self.lexer, self._vocabulary.trie
         start = lexer.dense_of(state)
         nodes = np.array(remainder.nodes, np.int32)
         states = np.full_like(nodes, start)
@@ -158,9 +151,12 @@ class InsideTables:
                 self.spend(20)
                 lexer.fill_dense(dense, byte)
             self.spend(10 + len(walk.token_ids) // 100)
-        return self._made(np.concatenate(token_ids), exits)
+        return self.collected(np.concatenate(token_ids), exits)
 
-    def _made(self, token_ids: "np.ndarray | list[int]", exits: Mapping[int, list[int]]) -> Inside:
+    def collected(
+        self, token_ids: "np.ndarray | list[int]", exits: Mapping[int, list[int]]
+    ) -> Inside:
+        """Of tokens, and by label the trie nodes where the terminal may end."""
         is_inner = self._vocabulary.is_inner
         kept = []
         for label, nodes in exits.items():
@@ -188,7 +184,7 @@ class InsideTables:
         if row is not None and row.flags.writeable:  # else it is another's
             row.flags.writeable = False
             self.num_bytes += row.nbytes
-        return self._made(list(token_ids), exits)._replace(row=row)
+        return self.collected(list(token_ids), exits)._replace(row=row)
 
     def _row(self, token_ids: "np.ndarray | list[int]") -> np.ndarray:
         row = np.zeros(self._vocabulary.num_words, np.uint32)
@@ -212,12 +208,12 @@ class InsideTables:
         if shadow.lengths is not None:
             return self._of_length(shadow, remainder)
         if shadow.label is not None:
-            base = self.inside(self._lexer.state(shadow.terminal, shadow.key), remainder)
+            base = self.inside(self.lexer.state(shadow.terminal, shadow.key), remainder)
             return base._replace(exits=tuple((shadow.label, rest) for _, rest in base.exits))
         if shadow.texts is None:
-            is_all = remainder is self._lexer.root
+            is_all = remainder is self.lexer.root
             return self._captured(state, shadow) if is_all else None
-        base = self.inside(self._lexer.state(shadow.terminal, shadow.key), remainder)
+        base = self.inside(self.lexer.state(shadow.terminal, shadow.key), remainder)
         banned = self._ends_below(shadow.texts, shadow.node, remainder)
         return self._less(base, banned) if banned else base
 
@@ -244,7 +240,7 @@ class InsideTables:
 
     def _captured(self, state: int, shadow: Shadow) -> Inside:
         """As the base; but tokens near a seen text, and those past an end, have to be tried."""
-        lexer = self._lexer
+        lexer = self.lexer
         base = self.inside(lexer.state(shadow.terminal, shadow.key), lexer.root)
         terminal, _ = lexer.key(state)
         near = set[int]()
@@ -302,94 +298,13 @@ class InsideTables:
                     todo.append((target, step.rest))
         return found
 
-    # -- some of the texts of a trie
-
-    def _from_texts(self, terminal: Terminal, selected: Selected, remainder: Remainder) -> Inside:
-        """Of one text, byte by byte; of more, those among what is kept for all of the trie's."""
-        trie, node, texts, _ = selected
-        if texts & texts - 1 == 0:
-            return self._from_text(terminal, selected, remainder)
-        key = (id(trie), node, id(remainder))  # a trie lives as long as a state of its terminal
-        table = self._texts.get(key)
-        if table is None:
-            table = self._texts[key] = self._read_texts(terminal, selected, remainder)
-        exits: dict[int, list[int]] = {}
-        for some, label, nodes in table.exits:
-            if some & texts:
-                exits.setdefault(label, []).extend(nodes)
-        return self._made([token_id for some, token_id in table.token_ids if some & texts], exits)
-
-    def _from_text(self, terminal: Terminal, selected: Selected, remainder: Remainder) -> Inside:
-        trie, node, texts, ends = selected
-        index = texts.bit_length() - 1
-        token_ids: list[int] = []
-        left: Remainder | None = remainder
-        for byte in trie.texts[index][trie.depth[node] :]:
-            step = left.step(byte) if left is not None else None
-            if step is None:
-                return Inside(None, token_ids, ())
-            token_ids += step.token_ids
-            left = step.rest
-        if left is None:
-            return Inside(None, token_ids, ())
-        exits: dict[int, list[int]] = {}
-        self._past_text(terminal, ends(index), left, token_ids, exits)
-        return self._made(token_ids, exits)
-
-    def _past_text(
-        self,
-        terminal: Terminal,
-        key: Key,
-        left: Remainder,
-        token_ids: list[int],
-        exits: dict[int, list[int]],
-    ) -> None:
-        """Add what may be read after a text's last byte."""
-        state = self._lexer.state(terminal, key)
-        label = self._lexer.labels[state]
-        if label is not None:
-            exits.setdefault(label, []).extend(left.nodes)
-        after = self.inside(state, left)
-        token_ids += after.token_ids
-        for label, rest in after.exits:
-            exits.setdefault(label, []).extend(rest.nodes)
-
-    def _read_texts(
-        self, terminal: Terminal, selected: Selected, remainder: Remainder
-    ) -> TextsTable:
-        trie, start, _, ends = selected
-        table = TextsTable([], [])
-        todo = [(start, remainder)]
-        while todo:
-            node, left = todo.pop()
-            children = trie.next[node]
-            for byte in left.common(children):
-                child, step = children.get(byte), left.step(byte)
-                if child is None or step is None:
-                    continue
-                below = trie.below[child]
-                table.token_ids.extend((below, token_id) for token_id in step.token_ids)
-                if step.rest is None:
-                    continue
-                index = trie.text_at.get(child)
-                if index is None:
-                    todo.append((child, step.rest))
-                    continue
-                token_ids: list[int] = []
-                exits: dict[int, list[int]] = {}
-                self._past_text(terminal, ends(index), step.rest, token_ids, exits)
-                table.token_ids.extend((1 << index, token_id) for token_id in token_ids)
-                table.exits.extend((1 << index, label, tuple(exits[label])) for label in exits)
-        self.spend(len(table.token_ids))
-        return table
-
     # -- texts of a bounded length
 
     def _of_length(self, shadow: Shadow, remainder: Remainder) -> Inside | None:
         """Of any text: what ends after `least` to `most` characters."""
         assert shadow.lengths is not None
         least, most = shadow.lengths
-        lexer = self._lexer
+        lexer = self.lexer
         state = lexer.state(shadow.terminal, shadow.key)
         if remainder is not lexer.root:
             is_free = least == 0 and (most is None or most >= remainder.longest)
@@ -417,7 +332,7 @@ class InsideTables:
         ends = [table.ends[at] for at in kept]
         closing = [token_id for node in ends for token_id in self._vocabulary.tokens_at(node)]
         inside = np.flatnonzero(walk.chars <= most).astype(np.int32)
-        return self._made(np.concatenate([inside, np.array(closing, np.int32)]), {0: ends})
+        return self.collected(np.concatenate([inside, np.array(closing, np.int32)]), {0: ends})
 
 
 def _listed(token_ids: "np.ndarray | list[int]") -> list[int]:

@@ -38,9 +38,7 @@ class Lexer:
         self._groups: dict[int, tuple[Any, np.ndarray]] = {}  # rows of groups, by their id
         self._dense_id: dict[int, int] = {}
         self._dense_state: list[int] = [NOTHING]
-        self.dense = DenseStates(
-            np.full((64, 256), kernels.UNKNOWN, np.int32), np.zeros(64, np.uint8)
-        )
+        self.dense = DenseStates(np.empty((64, 256), np.int32), np.zeros(64, np.uint8))
         self.dense.next[kernels.DEAD] = kernels.DEAD
         self.tables: dict[str, Any] = {}  # made from its states by others, and as long-lived
 
@@ -152,7 +150,7 @@ class Lexer:
     @property
     def num_bytes(self) -> int:
         """What its tables hold now, about."""
-        return STATE_BYTES * len(self) + self.dense.next.nbytes + self._tables.num_bytes
+        return STATE_BYTES * len(self) + 1024 * len(self._dense_state) + self._tables.num_bytes
 
     # -- for wide walks
 
@@ -163,11 +161,12 @@ class Lexer:
             dense = self._dense_id[state] = len(self._dense_state)
             self._dense_state.append(state)
             if dense == len(self.dense.accepting):
-                unknown = np.full_like(self.dense.next, kernels.UNKNOWN)
-                self.dense = DenseStates(
-                    np.concatenate([self.dense.next, unknown]),
-                    np.concatenate([self.dense.accepting, np.zeros(dense, np.uint8)]),
-                )
+                grown = np.empty((16 * dense, 256), np.int32)  # pages not written cost nothing
+                grown[:dense] = self.dense.next
+                accepting = np.zeros(16 * dense, np.uint8)
+                accepting[:dense] = self.dense.accepting
+                self.dense = DenseStates(grown, accepting)
+            self.dense.next[dense] = kernels.UNKNOWN
             self.dense.accepting[dense] = self.labels[state] is not None
         return dense
 
