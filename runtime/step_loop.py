@@ -22,6 +22,10 @@ class StepExecutor(Protocol):
         """Run the step; results in the order of `plan.rows`."""
         ...
 
+    def close(self) -> None:
+        """Release what it holds."""
+        ...
+
 
 class LaunchedStep(Protocol):
     """A step that the device may still be at."""
@@ -38,6 +42,10 @@ class LaunchingExecutor(Protocol):
         """Start the step."""
         ...
 
+    def close(self) -> None:
+        """Release what it holds."""
+        ...
+
 
 class StepLoop(Protocol):
     """Runs a scheduler's steps."""
@@ -49,6 +57,10 @@ class StepLoop(Protocol):
 
     def turn(self) -> Iterator[list[TokenDelta]]:
         """One round, to be gone through to its end."""
+        ...
+
+    def close(self) -> None:
+        """Release the executor."""
         ...
 
 
@@ -73,6 +85,10 @@ class PlainLoop:
             yield _failed(self._scheduler, [plan], error)
         else:
             yield self._scheduler.commit(plan, results)
+
+    def close(self) -> None:
+        """Release the executor."""
+        self._executor.close()
 
 
 class OverlapLoop:
@@ -105,6 +121,10 @@ class OverlapLoop:
             return
         if before is not None and results is not None:
             yield self._scheduler.commit(before[0], results)
+
+    def close(self) -> None:
+        """Release the executor."""
+        self._executor.close()
 
 
 def _failed(scheduler: Scheduler, plans: list[BatchPlan], error: Exception) -> list[TokenDelta]:

@@ -106,6 +106,8 @@ class Worker:
         except Exception as error:
             log.exception("the worker died; every request it held ends with an error")
             self._die(EngineError(f"the worker died: {type(error).__name__}: {error}"))
+        finally:
+            self._loop.close()
 
     def _die(self, error: EngineError) -> None:
         with self._lock:

@@ -44,6 +44,11 @@ class MaskFiller:
             return lambda: fill_bitmask(requests, self._vocab_size)
         return self._thread.submit(fill_bitmask, requests, self._vocab_size).result
 
+    def close(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
 
 def fill_bitmask(requests: Sequence[Request], vocab_size: int) -> Constraints:
     """One row per request; all bits set where there is no grammar."""

@@ -59,6 +59,11 @@ class Executor:
             )
         return results
 
+    def close(self) -> None:
+        """End the threads of masks and model."""
+        self._masks.close()
+        self.model.close()
+
     def _sample(
         self, hidden: torch.Tensor, requests: Sequence[Request], constraints: Constraints
     ) -> Iterator[Sampled]:

@@ -82,6 +82,11 @@ class GPUExecutor:
             self._remember(sampling, draws.tokens)
         return Launched(plan, sampling, draws, scored, masks, self._device)
 
+    def close(self) -> None:
+        """Wait for what is under way."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
     def _send_slots(self, rows: Sequence[PlannedRows]) -> None:
         at, slots = self._table.unsent(rows)
         if len(at):

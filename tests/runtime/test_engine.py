@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 
 import pytest
 
@@ -304,6 +305,16 @@ def test_chunk_size_and_cache_do_not_change_the_tokens(tiny_model_dir, chunk, di
         disable_radix_cache=disable_radix_cache,
     ) as engine:
         assert [a.token_ids for a in engine.generate_batch(prompts, GREEDY)] == expected
+
+
+def test_a_closed_engine_leaves_no_thread(tiny_model_dir):
+    before = set(threading.enumerate())
+    with Engine(str(tiny_model_dir("llama")), max_total_tokens=512) as engine:
+        engine.generate("The ", Sampling(max_tokens=2, regex="[a-z]+"))
+        assert set(threading.enumerate()) > before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert set(threading.enumerate()) == before
 
 
 def test_a_fault_of_a_step_ends_only_the_requests_in_it(tiny_model_dir, monkeypatch):
