@@ -7,6 +7,8 @@ closes in n tokens one token leads to a place that closes in n - 1.
 """
 
 import heapq
+import math
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import chain
@@ -74,6 +76,8 @@ class Closing:
         self._ways: dict[int, tuple[int, int]] = {}  # lexer state -> (symbol, next state)
         self._in_vain = 0  # steps of searches that found no end
         self._parts: dict[Part, Need] = {}
+        self.has_given_up = False  # took a search too long? Then not all counts can be told
+        self._deadline = math.inf
         self._asked: list[Part] = []  # not explored yet, some of them
         self._explored = set[Part]()
         self._users: dict[Part, list[_Option]] = {}
@@ -82,6 +86,14 @@ class Closing:
         self._tails: dict[tuple[int, int], Tail] = {}
         self._places: dict[Place, int] = {}
         self._states: dict[int, int] = {}
+
+    def allow(self, seconds: float) -> None:
+        """Searches from now on take so long at most; past it, nothing new is found any more."""
+        self._deadline = time.monotonic() + seconds
+
+    def _goes_on(self) -> bool:
+        self.has_given_up |= time.monotonic() > self._deadline
+        return not self.has_given_up
 
     def count(self, state: int) -> int:
         """Tokens that are enough to complete the text; NEVER where no closing text is known."""
@@ -196,6 +208,8 @@ class Closing:
         steps = 0
         most = MANY_STEPS - self._in_vain
         while todo and len(ends) < MAX_ENDS and steps < (FEW_STEPS if ends else most):
+            if not self._goes_on():
+                break
             _, _, depth, state = heapq.heappop(todo)
             moves = self.moves(state)
             steps += len(moves)
@@ -265,7 +279,7 @@ class Closing:
 
     def _explore(self) -> None:
         """Look at the parts that were asked for."""
-        while self._asked:
+        while self._asked and self._goes_on():
             part = self._asked.pop()
             if part in self._explored or len(self._explored) >= MAX_PARTS:
                 continue

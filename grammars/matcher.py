@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from ramify.grammars.closing import NEVER
-from ramify.grammars.errors import Relaxed
+from ramify.grammars.errors import GrammarError, Relaxed
 from ramify.grammars.kernels import set_bits
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import Limits
@@ -15,6 +15,7 @@ from ramify.grammars.machine import DEAD, Machine, Node
 from ramify.grammars.tight import Tight
 from ramify.grammars.vocabulary import Vocabulary
 
+MAX_SECONDS = 1.0  # to find how short a text of a grammar can be
 _FINISHED: Final = -1  # the state after an end-of-sequence token
 
 
@@ -38,12 +39,16 @@ class TokenGrammar:
 
     @cached_property
     def min_tokens(self) -> int | None:
-        """Tokens that certainly suffice for a whole text; None: no such number is known.
+        """Tokens that certainly suffice for a whole text; None: no such number was found.
 
         It takes a while, but uses tables of its own: on any thread, once at a time.
         """
         tight = Tight(Machine(Lexer(self.vocabulary), self._root, self._limits))
-        count = tight.count(tight.machine.start)
+        tight.closing.allow(MAX_SECONDS)
+        try:
+            count = tight.count(tight.machine.start)
+        except GrammarError:  # too much to look at
+            count = NEVER
         return count if count < NEVER else None
 
     @property
@@ -106,7 +111,9 @@ class Matcher:
             ends = np.array(self.grammar.vocabulary.eos_token_ids, np.int32)
             set_bits(row.view(np.uint32), ends)
             return row
-        if remaining is None or self._tight.is_ample(self._state, remaining):
+        if remaining is None or self.grammar.min_tokens is None:
+            return self._machine.mask(self._state)
+        if self._tight.is_ample(self._state, remaining):
             return self._machine.mask(self._state)
         if remaining < self._tight.count(self._state):
             return self._machine.mask(self._state)

@@ -25,6 +25,7 @@ MAX_ROWS = 2_000  # lexer states in one walk; tokens that lead to others are lef
 APART = 16  # tokens that telling a text apart from others may cost
 KEPT_WALKS = 64  # of all grammars over one lexer
 KEPT_COUNTS = 32
+MAX_SECONDS = 0.5  # of searching for closing texts, for one mask: past it, limits are not kept to
 
 
 class Walk(NamedTuple):
@@ -76,6 +77,10 @@ class Tight:
         """May any token that the grammar allows be taken with so many left, itself included?"""
         need = self._needs.get(state)
         if need is None:
+            if self.closing.has_given_up:
+                return True
+            self.machine.mask(state)  # which takes its own time
+            self.closing.allow(MAX_SECONDS)
             ample = self._ample.get(state)
             if ample is None:
                 ample = self._ample[state] = self._growth.ample(state)
