@@ -40,7 +40,7 @@ def write_sentencepiece(directory: Path, *, legacy: bool) -> None:
 
 
 @FIXTURE_OK
-@given(text=st.text(max_size=40))
+@given(text=st.text(max_size=40).filter(lambda text: "<|" not in text))  # no special tokens
 def test_byte_level_text_survives_the_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, is_first=True)) == text
 
