@@ -18,7 +18,7 @@ from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STATES = 400_000
-STATE_BYTES = 1500  # of a state and what is read from it: measured with tracemalloc
+STATE_BYTES = 1500  # of a state and what is read from it, about
 
 
 class Lexer:

@@ -220,8 +220,8 @@ class Machine:
 
     @property
     def num_bytes(self) -> int:
-        """What its tables hold now, by the number of entries: masks and lexer states are not of it.
-        Measured per entry with tracemalloc."""
+        """What its tables hold now, by the number of their entries; masks and lexer states, which
+        grammars share, are not of it."""
         return (
             STATE_BYTES * len(self.places)
             + FRAME_BYTES * (len(self._frames) + len(self._after))

@@ -1,7 +1,7 @@
 """A tokenizer's vocabulary as bytes, and the trie of them that masks are read from."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -44,7 +44,9 @@ class Vocabulary:
         token_bytes: Sequence[bytes | None],
         eos_token_ids: Iterable[int] = (),
         special_tokens: Mapping[str, int] | None = None,
+        make_trie: Callable[[Sequence[bytes | None]], Trie] | None = None,
     ) -> None:
+        """`make_trie` does what `trie_of` does, from a cache for example."""
         self.token_bytes = tuple(token_bytes)
         self.special_tokens = dict(special_tokens or {})
         self.eos_token_ids = tuple(sorted(set(eos_token_ids)))
@@ -59,9 +61,7 @@ class Vocabulary:
             for index, text in enumerate(self.token_bytes)
         )
         self.num_words = (len(self.token_bytes) + 31) // 32  # int32 words of a mask row
-        self.trie = build_trie(
-            (text, index) for index, text in enumerate(self.text_tokens) if text is not None
-        )
+        self.trie = (make_trie or trie_of)(self.text_tokens)
         # the trie's arrays as views that give plain ints, several times faster than numpy's
         self.skips, self.bytes = self.trie.skip.data, self.trie.byte.data
         self._firsts, self._token_ids = self.trie.first.data, self.trie.token_ids.data
@@ -142,6 +142,11 @@ class Vocabulary:
     def new_row(self) -> np.ndarray:
         """[num_words] int32: a mask with no token allowed."""
         return np.zeros(self.num_words, np.int32)
+
+
+def trie_of(texts: Sequence[bytes | None]) -> Trie:
+    """The trie of tokens, by their texts; None for a token that has none."""
+    return build_trie((text, index) for index, text in enumerate(texts) if text is not None)
 
 
 def build_trie(items: Iterable[tuple[bytes, int]]) -> Trie:

@@ -32,6 +32,7 @@ from ramify.lang.protocol import CONSTRAINTS, Sampling
 from ramify.runtime.core import COMPILE_BUCKETS_S, GrammarStats
 from ramify.runtime.guide import refusal
 from ramify.runtime.tokenizer.tokenizer import Tokenizer
+from ramify.runtime.trie_store import stored_trie
 
 MAX_BYTES = 64 << 20  # of all grammars kept
 GRAMMAR_BYTES = 48 << 10  # of a small grammar that has been used: measured, 42 KiB
@@ -44,7 +45,7 @@ class _Entry:
     """A spec's grammar, or its refusal, once the future is done."""
 
     future: "Future[TokenGrammar]"
-    num_bytes: int
+    num_bytes: int  # as last counted
 
 
 class GrammarCache:
@@ -101,11 +102,12 @@ class GrammarCache:
             if entry is not None:
                 self._num_hits += 1
                 self._entries.move_to_end(spec)
-                return entry.future
-            num_bytes = GRAMMAR_BYTES + BYTES_PER_CHAR * _num_chars(spec)
-            entry = _Entry(self._pool.submit(self._compile, spec), num_bytes)
-            self._entries[spec] = entry
-            self._num_bytes += num_bytes
+            else:
+                entry = _Entry(self._pool.submit(self._compile, spec), 0)
+                self._entries[spec] = entry
+            num_bytes = _num_bytes(spec, entry.future)  # grammars grow while they are asked for
+            self._num_bytes += num_bytes - entry.num_bytes
+            entry.num_bytes = num_bytes
             while self._num_bytes > self._max_bytes and len(self._entries) > 1:
                 _, oldest = self._entries.popitem(last=False)
                 self._num_bytes -= oldest.num_bytes
@@ -134,6 +136,14 @@ class GrammarCache:
             self._buckets[bisect_left(COMPILE_BUCKETS_S, seconds)] += 1
 
 
+def _num_bytes(spec: GrammarSpec, future: "Future[TokenGrammar]") -> int:
+    """What a spec's entry takes: what a used one of its size does, or what its tables hold now."""
+    usual = GRAMMAR_BYTES + BYTES_PER_CHAR * _num_chars(spec)
+    if future.done() and not future.cancelled() and future.exception() is None:
+        return max(usual, future.result().num_bytes)
+    return usual
+
+
 def check_max_tokens(grammar: TokenGrammar, sampling: Sampling) -> None:
     """Refuse a limit in which no answer may fit. 0 is none: nothing is generated then."""
     needed, limit = grammar.min_tokens, sampling.max_tokens
@@ -157,7 +167,7 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     special = {
         text: index for text, index in tokenizer.special_names.items() if index < len(pieces)
     }
-    return Vocabulary(pieces, tokenizer.eos_token_ids, special)
+    return Vocabulary(pieces, tokenizer.eos_token_ids, special, stored_trie)
 
 
 def grammar_spec(sampling: Sampling) -> GrammarSpec | None:
