@@ -29,6 +29,13 @@ from ramify.grammars.structural_tags import formats
 from ramify.grammars.terminals import Literals, Terminal, Text
 from ramify.grammars.vocabulary import Vocabulary
 
+# What most grammars use, and a text that reads all of it.
+_COMMON = """{"properties": {"text": {"type": "string", "maxLength": 1000}, "rest": true},
+ "additionalProperties": false}"""
+_COMMON_TEXT = """{
+  "text": "a \\n\\\\ \\u001f é 漢 😀", "rest": {"a": [0, -1.5e+3, 12, "b é 漢 😀 \\u0000", true,
+   false, null], "c": {}, "é漢😀 \\u0000 \\n": []}}"""
+
 ARENA_STATES = 50_000  # a lexer larger than this is left to the grammars that use it
 ARENA_BYTES = 64 << 20  # as is one that keeps more bytes of rows
 
@@ -48,14 +55,29 @@ def compile_grammar(
         root, relaxed = relaxed_root(spec.schema, limits, lambda read: _built(read, spec, budget))
     else:
         root = _root(spec, vocabulary, budget)
-    return TokenGrammar(vocabulary, lambda: shared_lexer(vocabulary), root, limits, relaxed)
+    _refresh_lexer(vocabulary)
+    return TokenGrammar(vocabulary, root, limits, relaxed)
 
 
-def shared_lexer(vocabulary: Vocabulary) -> Lexer:
-    """The lexer that new grammars of a vocabulary share; a new one once it has grown large."""
+def _refresh_lexer(vocabulary: Vocabulary) -> None:
+    """See to it that new machines share a lexer that is not too large."""
     lexer: Lexer | None = vocabulary.tables.get("lexer")
-    if lexer is None or len(lexer) > ARENA_STATES or lexer.num_bytes > ARENA_BYTES:
-        lexer = vocabulary.tables["lexer"] = Lexer(vocabulary)
+    if lexer is None:
+        vocabulary.tables["lexer"] = Lexer(vocabulary)
+    elif len(lexer) > ARENA_STATES or lexer.num_bytes > ARENA_BYTES:
+        vocabulary.tables["lexer"] = warm_lexer(vocabulary)  # used by nobody before it is warm
+
+
+def warm_lexer(vocabulary: Vocabulary) -> Lexer:
+    """A lexer with the tables of strings, names, numbers and punctuation made."""
+    lexer = Lexer(vocabulary)
+    root = _root(JsonSchemaSpec(_COMMON, "any"), vocabulary, Budget(DEFAULT_LIMITS))
+    machine = Machine(lexer, root, DEFAULT_LIMITS)
+    state = machine.start
+    for byte in _COMMON_TEXT.encode():
+        machine.mask(state)
+        state = machine.step(state, byte)
+    assert machine.is_complete(state), _COMMON_TEXT
     return lexer
 
 

@@ -1,6 +1,5 @@
 """A compiled grammar, and a request's place in it."""
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
@@ -25,14 +24,12 @@ class TokenGrammar:
     def __init__(
         self,
         vocabulary: Vocabulary,
-        lexer: Callable[[], Lexer],
         root: Node,
         limits: Limits,
         relaxed: tuple[Relaxed, ...] = (),
     ) -> None:
         self.vocabulary = vocabulary
         self.relaxed = relaxed  # what of the spec is not enforced
-        self._lexer = lexer
         self._root = root
         self._limits = limits
         self._tight: Tight | None = None
@@ -60,7 +57,8 @@ class TokenGrammar:
         """For a new matcher: a fresh machine where the tables are past half the limit."""
         tight = self._tight
         if tight is None or tight.machine.num_states > self._limits.machine_states // 2:
-            tight = self._tight = Tight(Machine(self._lexer(), self._root, self._limits))
+            lexer: Lexer = self.vocabulary.tables["lexer"]
+            tight = self._tight = Tight(Machine(lexer, self._root, self._limits))
         return tight
 
 

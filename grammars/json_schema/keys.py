@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from ramify.grammars.automata import Table
 from ramify.grammars.charsets import SpellingNode, spelling
@@ -270,6 +271,18 @@ class ClassifiedNames(NameTerminal):
         return None if target is None else ("in", *target)
 
 
+class _Known(NamedTuple):
+    """Texts from a key on: so many, or, if not all were counted, at least so many."""
+
+    num: int
+    is_all: bool
+
+
+# By inner terminal, then by (its key, are they names?): the same, whatever was seen.
+_NUM_TEXTS: "WeakKeyDictionary[Terminal, dict[tuple[Key, bool], _Known]]" = WeakKeyDictionary()
+_TEXTS_AHEAD = 64
+
+
 class Captured(Terminal):
     """Another terminal's texts, less those seen before; the label tells which text was read.
 
@@ -320,14 +333,22 @@ class Captured(Terminal):
     def _has_other(self, key: Key) -> bool:
         """Can a text be finished from here that was not seen? Every live path leads to one."""
         num_seen = self._num_seen.get(key[2], 0)
-        if not num_seen:
-            return True
+        return not num_seen or self._num_texts(key, num_seen) > num_seen
+
+    def _num_texts(self, key: Key, more_than: int) -> int:
+        """How many texts can be read from here: as many or more, if they are `more_than` that."""
+        known = _NUM_TEXTS.setdefault(key[0], {}).get((key[1], self._is_name))
+        if known is not None and (known.is_all or known.num > more_than):
+            return known.num
+        enough = 2 * more_than + _TEXTS_AHEAD  # so that the next one seen asks for no new count
         found = 0
         ways = [key]
-        while ways and found + len(ways) <= num_seen:
+        while ways and found + len(ways) < enough:
             found += sum(self._is_text(way) for way in ways)
-            ways = list(islice(self._ways_on(ways), num_seen + 1 - found))
-        return found + len(ways) > num_seen
+            ways = list(islice(self._ways_on(ways), enough - found))
+        count = found + len(ways)
+        _NUM_TEXTS[key[0]][key[1], self._is_name] = _Known(count, is_all=not ways)
+        return count
 
     @cached_property
     def _num_seen(self) -> dict[bytes, int]:

@@ -17,6 +17,7 @@ class Recorder:
     def __init__(self) -> None:
         self._numbers: dict[Hashable, int] = {}
         self._texts: dict[int, str] = {}
+        self._scalars: dict[bytes, int] = {}  # as they were written
 
     def number(self, value: Hashable) -> int:
         """The number of an array or object, given by the numbers of its parts."""
@@ -24,10 +25,13 @@ class Recorder:
 
     def scalar(self, text: bytes) -> int:
         """The number of a scalar, given as JSON."""
-        value = json.loads(text, parse_float=Decimal)
-        kind = type_of(value)
-        number = self.number((kind, Fraction(value) if kind == "number" else value))
-        self._texts.setdefault(number, canonical_json(value))
+        number = self._scalars.get(text)
+        if number is None:
+            value = json.loads(text, parse_float=Decimal)
+            kind = type_of(value)
+            number = self.number((kind, Fraction(value) if kind == "number" else value))
+            self._texts.setdefault(number, canonical_json(value))
+            self._scalars[text] = number
         return number
 
     def texts(self, numbers: frozenset[int]) -> frozenset[str]:

@@ -43,6 +43,7 @@ class RecordedText(Captured):
         return UNKNOWN
 
 
+@lru_cache(maxsize=8192)
 def _reads(terminal: Terminal, text: bytes) -> bool:
     key: Key = terminal.start
     for byte in text:
