@@ -1,6 +1,7 @@
 """Member names as terminals: from the opening quote to the blanks after the colon."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import islice
@@ -294,7 +295,7 @@ class Captured(Terminal):
 
     def __init__(self, inner: Terminal, seen: Iterable[str], *, is_name: bool) -> None:
         self._seen = frozenset(seen)
-        self._seen_bytes = [quote(name) if is_name else name.encode() for name in self._seen]
+        self._seen_bytes = sorted(quote(name) if is_name else name.encode() for name in self._seen)
         self._is_name = is_name
         self.texts: list[tuple[str | None, int]] = []
         self._labels: dict[tuple[str | None, int], int] = {}
@@ -332,7 +333,7 @@ class Captured(Terminal):
 
     def _has_other(self, key: Key) -> bool:
         """Can a text be finished from here that was not seen? Every live path leads to one."""
-        num_seen = self._num_seen.get(key[2], 0)
+        num_seen = self._num_seen(key[2])
         return not num_seen or self._num_texts(key, num_seen) > num_seen
 
     def _num_texts(self, key: Key, more_than: int) -> int:
@@ -350,14 +351,10 @@ class Captured(Terminal):
         _NUM_TEXTS[key[0]][key[1], self._is_name] = _Known(count, is_all=not ways)
         return count
 
-    @cached_property
-    def _num_seen(self) -> dict[bytes, int]:
+    def _num_seen(self, read: bytes) -> int:
         """How many of the seen texts begin with some bytes."""
-        out: dict[bytes, int] = {}
-        for seen in self._seen_bytes:
-            for end in range(len(seen) + 1):
-                out[seen[:end]] = out.get(seen[:end], 0) + 1
-        return out
+        seen = self._seen_bytes  # sorted; no UTF-8 has the byte FF
+        return bisect_left(seen, read + b"\xff") - bisect_left(seen, read)
 
     def _ways_on(self, ways: list[Key]) -> Iterator[Key]:
         for way in ways:
