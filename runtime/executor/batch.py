@@ -60,15 +60,15 @@ def prepare(plan: BatchPlan, device: torch.device) -> Batch:
     )
     assert input_ids.size == q_indptr[-1], (input_ids.size, q_lens)
     return Batch(
-        input_ids=_to_device(input_ids, device),
-        positions=_to_device(
+        input_ids=to_device(input_ids, device),
+        positions=to_device(
             np.concatenate([np.arange(entry.start, entry.end) for entry in rows]), device
         ),
-        out_loc=_to_device(out_loc, device),
-        q_indptr=_to_device(q_indptr, device),
-        kv_indptr=_to_device(_indptr(kv_lens), device),
-        slot_ids=_to_device(np.concatenate([e.request.slots[: e.end] for e in rows]), device),
-        logit_rows=_to_device(np.asarray(sampled + scored, np.int64), device),
+        out_loc=to_device(out_loc, device),
+        q_indptr=to_device(q_indptr, device),
+        kv_indptr=to_device(_indptr(kv_lens), device),
+        slot_ids=to_device(np.concatenate([e.request.slots[: e.end] for e in rows]), device),
+        logit_rows=to_device(np.asarray(sampled + scored, np.int64), device),
         num_sampled=len(sampled),
         q_lens=q_lens,
         kv_lens=kv_lens,
@@ -81,7 +81,7 @@ def _indptr(lens: tuple[int, ...]) -> np.ndarray:
     return indptr
 
 
-def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """The one place where a step's arrays leave the host; on the CPU nothing is copied."""
     tensor = torch.from_numpy(array)
     if device.type == "cpu":

@@ -13,7 +13,7 @@ import torch
 
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import PlannedRows
-from ramify.runtime.executor.device_sampler import to_device
+from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.slot_table import Place, SlotTable
 from ramify.runtime.executor.work import Planner
 from ramify.runtime.kernels.attention import Tiles

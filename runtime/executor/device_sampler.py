@@ -13,6 +13,7 @@ import torch
 from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import Sampling, TokenLogprob
 from ramify.runtime.core import Request
+from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.philox import uniforms
 from ramify.runtime.executor.sampler import Sampled
 from ramify.runtime.kernels.adjust_logits import adjust_logits
@@ -99,14 +100,6 @@ def read(
         Sampled(token, by_row.get(row), None) if token >= 0 else Sampled(None, None, _UNFIT)
         for row, token in enumerate(tokens)
     ]
-
-
-def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A copy that the host does not wait for."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult
 from ramify.runtime.executor.batch import logprob_positions, prepare
 from ramify.runtime.executor.constraints import Constraints, MaskFiller
-from ramify.runtime.executor.sampler import Sampled, sample, token_logprobs
+from ramify.runtime.executor.sampler import Sampled, sample, token_logprobs, unfit_logprobs
 from ramify.runtime.models.llama import LlamaModel
 
 _LOGIT_BYTES = 64 << 20  # most memory the logits of prompt tokens take at once
@@ -91,15 +91,4 @@ class Executor:
             values = token_logprobs(logprobs, [t.token_id for t in part], [t.top for t in part])
             for target, value in zip(part, values, strict=True):
                 found[target.entry].append(value)
-        return [(tuple(values), _check(values)) for values in found]
-
-
-def _check(values: list[TokenLogprob]) -> ErrorInfo | None:
-    for value in values:
-        if value.logprob is None or value.logprob != value.logprob:
-            return ErrorInfo(
-                message="the model's logits of a prompt token are not finite",
-                type="EngineError",
-                code="bad_logits",
-            )
-    return None
+        return [(tuple(values), unfit_logprobs(values)) for values in found]

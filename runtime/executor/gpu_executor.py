@@ -12,16 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import TokenLogprob
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult
 from ramify.runtime.executor import device_sampler
-from ramify.runtime.executor.batch import logprob_positions
+from ramify.runtime.executor.batch import logprob_positions, to_device
 from ramify.runtime.executor.constraints import Constraints, MaskFiller
 from ramify.runtime.executor.decode_step import DecodeStep
-from ramify.runtime.executor.device_sampler import Draws, Logprobs, to_device, to_host
-from ramify.runtime.executor.sampler import Sampled
+from ramify.runtime.executor.device_sampler import Draws, Logprobs, to_host
+from ramify.runtime.executor.sampler import Sampled, unfit_logprobs
 from ramify.runtime.executor.slot_table import SlotTable
 from ramify.runtime.executor.work import Planner
 from ramify.runtime.kernels.work_list import SHARE_MIN
@@ -202,7 +201,7 @@ class Launched:
                     next_token=choice.token,
                     logprob=choice.logprob,
                     prompt_logprobs=tuple(prompt_logprobs),
-                    error=choice.error or _check(prompt_logprobs),
+                    error=choice.error or unfit_logprobs(prompt_logprobs),
                 )
             )
         return results
@@ -258,14 +257,3 @@ def _is_decode(entry: PlannedRows) -> bool:
         and entry.sample
         and entry.end > len(request.prefill_ids)
     )
-
-
-def _check(values: Sequence[TokenLogprob]) -> ErrorInfo | None:
-    for value in values:
-        if value.logprob is None or value.logprob != value.logprob:
-            return ErrorInfo(
-                message="the model's logits of a prompt token are not finite",
-                type="EngineError",
-                code="bad_logits",
-            )
-    return None

@@ -213,6 +213,18 @@ def _nucleus_floor(probs: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     return ranked.gather(1, size - 1)
 
 
+def unfit_logprobs(values: Sequence[TokenLogprob]) -> ErrorInfo | None:
+    """Why log-probabilities of prompt tokens cannot be given; None if they can."""
+    for value in values:
+        if value.logprob is None or value.logprob != value.logprob:
+            return ErrorInfo(
+                message="the model's logits of a prompt token are not finite",
+                type="EngineError",
+                code="bad_logits",
+            )
+    return None
+
+
 def _unfit(peak: float) -> ErrorInfo:
     what = (
         "no token is allowed (all logits are -inf)"
