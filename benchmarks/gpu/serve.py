@@ -168,7 +168,7 @@ def _our_logits(model: LlamaModel, ids: list[int], length: int) -> torch.Tensor:
             seen.append(out[:1].clone())
         return out
 
-    runner.logits = record  # type: ignore[method-assign]
+    runner.logits = record  # type: ignore[method-assign]  # to see what it gives
     sampling = Sampling(temperature=0.0, max_tokens=len(ids) - length + 1, ignore_eos=True, seed=0)
     core.scheduler.add(
         TokenRequest("0", 0, tuple(ids[:length]), sampling, LogprobOptions(), eos_token_ids=(2,))

@@ -8,7 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.kernels.measure import Bench, error_of, rate
-from ramify.runtime.kernels.attention import Tiles, attention, choose_tiles
+from ramify.runtime.kernels.attention import attention
+from ramify.runtime.kernels.attention_tiles import Tiles, choose_tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import SHARE_MIN, PathNode, Query, plan_work
 

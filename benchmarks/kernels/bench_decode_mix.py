@@ -5,7 +5,8 @@ import torch
 
 from benchmarks.kernels.bench_attention import DECODE_TILES
 from benchmarks.kernels.measure import Bench
-from ramify.runtime.kernels.attention import Tiles, attention
+from ramify.runtime.kernels.attention import attention
+from ramify.runtime.kernels.attention_tiles import Tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import Query, plan_work
 

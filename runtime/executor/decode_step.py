@@ -16,7 +16,7 @@ from ramify.runtime.core import PlannedRows
 from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.slot_table import Place, SlotTable
 from ramify.runtime.executor.work import Planner
-from ramify.runtime.kernels.attention import Tiles
+from ramify.runtime.kernels.attention_tiles import Tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import WorkList
 from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner

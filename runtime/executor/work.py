@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ramify.runtime.core import PlannedRows, Request
-from ramify.runtime.kernels.attention import Tiles, choose_tiles
+from ramify.runtime.kernels.attention_tiles import Tiles, choose_tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import (
     SHARE_MIN,

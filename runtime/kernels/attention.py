@@ -17,48 +17,15 @@ Options: a sliding window (position j is seen from t if t - j < window) and a so
 (s -> cap * tanh(s / cap)). Rows that no item names are left as they are.
 """
 
-from typing import Literal, NamedTuple
-
 import torch
 import triton
 import triton.language as tl
 
+from ramify.runtime.kernels.attention_tiles import Tiles
 from ramify.runtime.kernels.work_buffers import MAX_PROGRAMS
 from ramify.runtime.kernels.work_list import ITEM_FIELDS, SMALL_ROWS
 
 LOG2E = tl.constexpr(1.4426950408889634)
-
-
-Work = Literal["decode", "shared", "prefill"]  # single rows, prefixes of several, chunks
-
-
-class Tiles(NamedTuple):
-    """Tile shapes of one launch. `rows` is 0 when no item needs the large tile."""
-
-    rows: int  # rows x heads of a large tile: 64 or 128
-    block: int  # positions of a step of a large tile
-    small_block: int  # and of a small one
-    num_warps: int
-    num_stages: int
-    ctas_per_sm: int
-
-
-def choose_tiles(head_size: int, work: Work, num_rows: int) -> Tiles:
-    """Shapes that keep loads in flight and fit the registers, by the largest item of a list and
-    the rows of the step.
-
-    The slots of a step are loaded one step ahead of its K and V, which costs pipeline stages: with
-    3 stages K and V of one step are in flight, with 5 of two. Measured on an H200
-    (benchmarks/gpu/results).
-    """
-    block = 64 if head_size <= 128 else 32
-    if work == "prefill":
-        return Tiles(128 if head_size <= 128 else 64, block, block, 8, 5, 1)
-    if head_size > 128:
-        return Tiles(64 if work == "shared" else 0, block, block, 4, 3, 2)
-    if work == "shared":
-        return Tiles(64, 64, 32, 4, 5, 2)
-    return Tiles(0, 64, 64, 4, 5, 2) if num_rows <= 8 else Tiles(0, 32, 32, 2, 5, 4)
 
 
 def attention_ref(
@@ -345,20 +312,10 @@ def attention(
     """
     num_heads, head_size = q_THD.shape[1:]
     num_kv_heads = k_SKD.shape[1]
-    if num_heads % num_kv_heads:
-        raise ValueError(f"{num_heads} query heads: must be a multiple of {num_kv_heads} KV heads")
+    _check(q_THD, k_SKD, v_SKD, work, tiles)
     group = num_heads // num_kv_heads
-    if group > SMALL_ROWS:
-        raise ValueError(f"{group} query heads per KV head: at most {SMALL_ROWS}")
-    if q_THD.stride(2) != 1 or k_SKD.stride(2) != 1 or v_SKD.stride(2) != 1:
-        raise ValueError("q, k and v must be contiguous in the head dimension")
     block_d = triton.next_power_of_2(head_size)
     block_g = triton.next_power_of_2(group)
-    if work.most_rows * group > max(tiles.rows, SMALL_ROWS):
-        raise ValueError(
-            f"an item of {work.most_rows} x {group} rows: tiles of {tiles.rows} cannot hold it; "
-            "plan with the same tile_rows"
-        )
     num_programs = num_sms * tiles.ctas_per_sm
     if num_programs > MAX_PROGRAMS:
         raise ValueError(f"{num_programs} programs: at most {MAX_PROGRAMS}; lower ctas_per_sm")
@@ -395,6 +352,22 @@ def attention(
             BLOCK_D=block_d,
             PARTS=_parts_at_once(block_g * block_d, 4),
             num_warps=1,  # so that parts are added up within threads
+        )
+
+
+def _check(q_THD, k_SKD, v_SKD, work, tiles: Tiles) -> None:
+    num_heads, num_kv_heads = q_THD.shape[1], k_SKD.shape[1]
+    if num_heads % num_kv_heads:
+        raise ValueError(f"{num_heads} query heads: must be a multiple of {num_kv_heads} KV heads")
+    group = num_heads // num_kv_heads
+    if group > SMALL_ROWS:
+        raise ValueError(f"{group} query heads per KV head: at most {SMALL_ROWS}")
+    if q_THD.stride(2) != 1 or k_SKD.stride(2) != 1 or v_SKD.stride(2) != 1:
+        raise ValueError("q, k and v must be contiguous in the head dimension")
+    if work.most_rows * group > max(tiles.rows, SMALL_ROWS):
+        raise ValueError(
+            f"an item of {work.most_rows} x {group} rows: tiles of {tiles.rows} cannot hold it; "
+            "plan with the same tile_rows"
         )
 
 

@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import linear
 
 from ramify.runtime.cache.kv_pool import KVPool
-from ramify.runtime.kernels.attention import Tiles, attention
+from ramify.runtime.kernels.attention import attention
+from ramify.runtime.kernels.attention_tiles import Tiles
 from ramify.runtime.kernels.gated import gated
 from ramify.runtime.kernels.linear_small import linear_small
 from ramify.runtime.kernels.rms_norm import rms_norm

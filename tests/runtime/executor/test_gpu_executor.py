@@ -18,7 +18,7 @@ from ramify.runtime.core import TokenRequest
 from ramify.runtime.executor import decode_step, work
 from ramify.runtime.executor.executor import Executor
 from ramify.runtime.executor.gpu_executor import GPUExecutor
-from ramify.runtime.kernels.attention import Tiles
+from ramify.runtime.kernels.attention_tiles import Tiles
 from ramify.runtime.models.llama import LlamaModel
 from ramify.runtime.scheduler.scheduler import Scheduler
 from ramify.runtime.step_loop import OverlapLoop, PlainLoop

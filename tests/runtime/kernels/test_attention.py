@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 
-from ramify.runtime.kernels.attention import Tiles, attention, attention_ref
+from ramify.runtime.kernels.attention import attention, attention_ref
+from ramify.runtime.kernels.attention_tiles import Tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import SMALL_ROWS, PathNode, Query, plan_work
 
