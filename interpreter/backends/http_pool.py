@@ -39,8 +39,15 @@ class HttpPool:
             pool.open.add(client)
             try:
                 yield client
+            except (asyncio.CancelledError, GeneratorExit):
+                # A request that was cut off can leave the client's one connection taken for good:
+                # whoever came next would wait for it for ever.
+                pool.open.discard(client)
+                await client.aclose()
+                raise
             finally:
-                pool.idle.append(client)
+                if not client.is_closed:
+                    pool.idle.append(client)
 
     async def close(self) -> None:
         """Close every connection of every loop that still runs."""
