@@ -49,17 +49,25 @@ class Request:
     slots: np.ndarray  # [capacity] int32: slot of each position below num_computed
     num_computed: int = 0  # positions whose K and V are written, or planned to be
     num_pending: int = 0  # tokens after `token_ids` that steps under way are choosing
+    num_sure: int = 0  # positions whose K and V were written by steps that are committed
     tree_len: int = 0  # positions whose slots the radix tree owns
     node: "RadixNode | None" = None  # deepest locked node; None while waiting
     num_cached: int | None = None  # prompt tokens not computed here; None until first admitted
     first_planned: float | None = None
     first_token: float | None = None
+    # Tokens [num_scored, score_end) were not sampled here, and their log-probabilities are wanted:
+    # those of the prompt, then of spans that the grammar forced.
+    num_scored: int = 0
+    score_end: int = 0
+    num_sent: int = 0  # tokens that the caller knows: the prompt, and output so far
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)  # of output that is not sent yet
+    ending: FinishReason | None = None  # why it ends once its rows are computed: all is chosen
     # Book-keeping of the scheduler alone.
     seq: int = 0  # order of acceptance; also its key in the scheduler's queues
     namespace: str | int = ""  # radix namespace; a number: its own, the radix cache is disabled
-    prefill_ids: np.ndarray = field(  # [prefill_len] int32: prompt, and output kept by a retraction
-        default_factory=lambda: np.empty(0, dtype=np.int32)
+    prefill_ids: np.ndarray = field(  # [prefill_len] int32: prompt, output that its grammar forced
+        default_factory=lambda: np.empty(0, dtype=np.int32)  # or that a retraction kept
     )
     next_row: int = 0  # first position of prefill_ids whose row is not planned yet
     is_resumed: bool = False  # has been retracted: what it finds cached may be its own work
@@ -76,6 +84,16 @@ class Request:
     def output_len(self) -> int:
         """Tokens generated so far."""
         return len(self.token_ids) - self.num_prompt
+
+    @property
+    def num_rows(self) -> int:
+        """Positions to compute: nothing follows the last token of a whole answer."""
+        return len(self.token_ids) - (self.ending is not None and self.output_len > 0)
+
+    @property
+    def lacks_logprobs(self) -> bool:
+        """Are there tokens whose log-probabilities are still to be found?"""
+        return self.num_scored < self.score_end
 
     @property
     def num_ahead(self) -> int:
@@ -101,7 +119,7 @@ class PlannedRows(NamedTuple):
     end: int
     write_from: int  # start <= write_from <= end
     sample: bool  # the last row's logits choose the next token
-    logprob_start: int | None  # positions >= this need the log-probability of the token after them
+    scored: range = range(0)  # positions whose next token is known and needs its log-probability
 
 
 class BatchPlan(NamedTuple):
@@ -120,9 +138,7 @@ class RowResult(NamedTuple):
 
     next_token: int | None  # None where the plan did not sample
     logprob: TokenLogprob | None  # of next_token, when asked for
-    prompt_logprobs: tuple[
-        TokenLogprob, ...
-    ]  # of tokens at positions max(start, logprob_start)+1..
+    scores: tuple[TokenLogprob, ...] = ()  # of the tokens after the positions of `scored`
     error: ErrorInfo | None = None  # this request's own fault, such as NaN logits
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ramify.runtime.core import BatchPlan, PlannedRows
+from ramify.runtime.core import BatchPlan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +20,7 @@ class Batch:
     slot_ids: torch.Tensor  # [num_indices] int32: KV slot of each position, rows laid end to end
     logit_rows: torch.Tensor  # [num_logits] int64: rows whose logits are needed; see num_sampled
     num_sampled: (
-        int  # of logit_rows, the first ones: they choose a token; the rest are prompt logprobs
+        int  # of logit_rows, the first ones: they choose a token; the rest score known ones
     )
     q_lens: tuple[int, ...]  # rows of each request, on the host
     kv_lens: tuple[int, ...]  # positions each request's last row sees, on the host
@@ -29,14 +29,6 @@ class Batch:
     def num_tokens(self) -> int:
         """Rows of the forward pass."""
         return self.input_ids.shape[0]
-
-
-def logprob_positions(entry: PlannedRows) -> range:
-    """Positions of `entry` whose next prompt token needs its log-probability."""
-    if entry.logprob_start is None:
-        return range(0)
-    last = min(entry.end, entry.request.num_prompt - 1)
-    return range(max(entry.start, entry.logprob_start), last)
 
 
 def prepare(plan: BatchPlan, device: torch.device) -> Batch:
@@ -50,7 +42,7 @@ def prepare(plan: BatchPlan, device: torch.device) -> Batch:
     scored = [
         q_indptr[i] + position - entry.start
         for i, entry in enumerate(rows)
-        for position in logprob_positions(entry)
+        for position in entry.scored
     ]
     out_loc = np.concatenate([entry.request.slots[entry.start : entry.end] for entry in rows])
     for i, entry in enumerate(rows):

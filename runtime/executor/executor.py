@@ -9,16 +9,16 @@ from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import TokenLogprob
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult
-from ramify.runtime.executor.batch import logprob_positions, prepare
+from ramify.runtime.executor.batch import prepare
 from ramify.runtime.executor.constraints import Constraints, MaskFiller
 from ramify.runtime.executor.sampler import Sampled, sample, token_logprobs, unfit_logprobs
 from ramify.runtime.models.llama import LlamaModel
 
-_LOGIT_BYTES = 64 << 20  # most memory the logits of prompt tokens take at once
+_LOGIT_BYTES = 64 << 20  # most memory the logits of known tokens take at once
 
 
 class _Target(NamedTuple):
-    """A prompt token whose log-probability is wanted."""
+    """A known token whose log-probability is wanted."""
 
     entry: int  # index in the plan
     token_id: int
@@ -53,7 +53,7 @@ class Executor:
                 RowResult(
                     next_token=choice.token,
                     logprob=choice.logprob,
-                    prompt_logprobs=logprobs,
+                    scores=logprobs,
                     error=choice.error or error,
                 )
             )
@@ -77,11 +77,11 @@ class Executor:
     def _score(
         self, hidden: torch.Tensor, rows: Sequence[PlannedRows]
     ) -> list[tuple[tuple[TokenLogprob, ...], ErrorInfo | None]]:
-        """Log-probabilities of prompt tokens, entry by entry; logits in bounded chunks."""
+        """Log-probabilities of known tokens, entry by entry; logits in bounded chunks."""
         targets = [
             _Target(index, entry.request.token_ids[position + 1], entry.request.spec.logprobs.top)
             for index, entry in enumerate(rows)
-            for position in logprob_positions(entry)
+            for position in entry.scored
         ]
         found: list[list[TokenLogprob]] = [[] for _ in rows]
         chunk = max(1, _LOGIT_BYTES // (4 * self.model.config.vocab_size))

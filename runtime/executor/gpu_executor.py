@@ -16,7 +16,7 @@ from ramify.lang.protocol import TokenLogprob
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult
 from ramify.runtime.executor import device_sampler
-from ramify.runtime.executor.batch import logprob_positions, to_device
+from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.constraints import Constraints, MaskFiller
 from ramify.runtime.executor.decode_step import DecodeStep
 from ramify.runtime.executor.device_sampler import Draws, Logprobs, to_host
@@ -192,16 +192,16 @@ class Launched:
         if self._done is not None:
             self._done.synchronize()
         sampled = iter(self._sampled())
-        scores = self._prompt_logprobs()
+        scores = self._scores()
         results = []
-        for entry, prompt_logprobs in zip(self._plan.rows, scores, strict=True):
+        for entry, known in zip(self._plan.rows, scores, strict=True):
             choice = next(sampled) if entry.sample else Sampled(None, None, None)
             results.append(
                 RowResult(
                     next_token=choice.token,
                     logprob=choice.logprob,
-                    prompt_logprobs=tuple(prompt_logprobs),
-                    error=choice.error or unfit_logprobs(prompt_logprobs),
+                    scores=tuple(known),
+                    error=choice.error or unfit_logprobs(known),
                 )
             )
         return results
@@ -214,7 +214,7 @@ class Launched:
             choices[row] = Sampled(None, None, error)
         return choices
 
-    def _prompt_logprobs(self) -> list[list[TokenLogprob]]:
+    def _scores(self) -> list[list[TokenLogprob]]:
         rows = self._plan.rows
         found: list[list[TokenLogprob]] = [[] for _ in rows]
         for part in self._scored:
@@ -244,7 +244,7 @@ def _targets(rows: Sequence[PlannedRows]) -> list[_Target]:
     return [
         _Target(index, position)
         for index, entry in enumerate(rows)
-        for position in logprob_positions(entry)
+        for position in entry.scored
     ]
 
 

@@ -214,11 +214,11 @@ def _nucleus_floor(probs: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
 
 
 def unfit_logprobs(values: Sequence[TokenLogprob]) -> ErrorInfo | None:
-    """Why log-probabilities of prompt tokens cannot be given; None if they can."""
+    """Why log-probabilities of known tokens cannot be given; None if they can."""
     for value in values:
         if value.logprob is None or value.logprob != value.logprob:
             return ErrorInfo(
-                message="the model's logits of a prompt token are not finite",
+                message="the model's logits of a token it was given are not finite",
                 type="EngineError",
                 code="bad_logits",
             )

@@ -1,7 +1,10 @@
-"""What the scheduler refuses at once: requests that could never run to their end."""
+"""How the scheduler accepts a request, and what it refuses at once: what could never end."""
+
+import numpy as np
 
 from ramify.lang.errors import ContextLengthExceeded, InvalidRequest
-from ramify.runtime.core import TokenRequest
+from ramify.lang.protocol import TokenLogprob
+from ramify.runtime.core import Request, TokenRequest
 
 
 def check_fits(spec: TokenRequest, *, context_length: int, num_slots: int) -> None:
@@ -36,6 +39,29 @@ def check_fits(spec: TokenRequest, *, context_length: int, num_slots: int) -> No
             code="out_of_range",
             param="logprob_start_len",
         )
+
+
+def new_request(spec: TokenRequest, seq: int, arrival: float, namespace: str | int) -> Request:
+    """A request that nothing was done for yet; its answer and `prefill_ids` are not begun."""
+    num_prompt = len(spec.token_ids)
+    start = spec.logprobs.prompt_start
+    eos = () if spec.sampling.ignore_eos else spec.eos_token_ids
+    request = Request(
+        spec,
+        arrival,
+        token_ids=list(spec.token_ids),
+        num_prompt=num_prompt,
+        slots=np.empty(0, dtype=np.int32),
+        num_scored=num_prompt if start is None else max(start, 1),  # nothing is before the first
+        score_end=num_prompt,
+        num_sent=num_prompt,
+        seq=seq,
+        namespace=namespace,
+        stop_ids=frozenset(spec.sampling.stop_token_ids + eos),
+    )
+    if start == 0:
+        request.prompt_logprobs.append(TokenLogprob(None, spec.token_ids[0]))
+    return request
 
 
 def slots_needed(num_prompt: int, max_tokens: int) -> int:

@@ -84,7 +84,7 @@ class Planner:
         """Send a running request back to waiting; what it computed stays in the tree for it."""
         queues = self.queues
         self.residency.release(request, keep_decoded=True)
-        request.prefill_ids = np.array(request.token_ids, dtype=np.int32)
+        request.prefill_ids = np.array(request.token_ids[: request.num_rows], dtype=np.int32)
         request.match, request.is_resumed = None, True
         queues.prefilling.pop(request.seq, None)
         queues.decoding.pop(request.seq, None)
@@ -141,7 +141,8 @@ class Planner:
             request.slots[start:end] = slots[taken : taken + end - start]
             request.num_computed = end
             taken += end - start
-            rows.append(PlannedRows(request, start, end, start, True, None))
+            sample = request.ending is None
+            rows.append(PlannedRows(request, start, end, start, sample, _scored(request, end)))
         return rows
 
     def _chunk_end(
@@ -172,23 +173,24 @@ class Planner:
                 return False
         residency.share(request)
         residency.extend(request, end, step=draft.step)
-        self._count_cached(request, first - request.next_row)
+        self._count_cached(request, first)
         request.next_row = end
-        logprob_row = next_logprob_row(request)
         row = PlannedRows(
             request,
             first,
             end,
             write_from=min(max(match.length, first), end),
-            sample=end == len(request.prefill_ids) and request.spec.sampling.max_tokens > 0,
-            logprob_start=logprob_row if logprob_row is not None and logprob_row < end else None,
+            sample=end == len(request.prefill_ids) and request.ending is None,
+            scored=_scored(request, end),
         )
         draft.rows.append(row)
         draft.budget -= end - first
         draft.has_prefill = True
         return True
 
-    def _count_cached(self, request: Request, num_skipped: int) -> None:
+    def _count_cached(self, request: Request, first: int) -> None:
+        """`first`: the next row to compute. What a grammar forced counts as no prompt."""
+        num_skipped = max(min(first, request.num_prompt) - request.next_row, 0)
         if request.num_cached is None:
             request.num_cached = 0
             self.num_prompt_tokens += request.num_prompt
@@ -262,26 +264,25 @@ def _num_decode_rows(decoding: dict[int, Request]) -> int:
 def _num_rows(request: Request) -> int:
     """The last token of a request that decodes, and before it those that a grammar forced; none if
     the step under way is its last."""
+    if request.ending is not None:
+        return request.num_rows - request.num_computed
     if request.output_ahead >= request.spec.sampling.max_tokens:
         return 0
     return request.num_ahead - request.num_computed
 
 
-def next_logprob_row(request: Request) -> int | None:
-    """First position whose next prompt token still lacks its log-probability; None if all have."""
-    start = request.spec.logprobs.prompt_start
-    if start is None:
-        return None
-    token = start + len(request.prompt_logprobs)
-    return token - 1 if token < request.num_prompt else None
+def _scored(request: Request, end: int) -> range:
+    """Positions below `end` whose next token is known and still lacks its log-probability."""
+    if not request.lacks_logprobs:
+        return range(0)
+    return range(request.num_scored - 1, min(end, request.score_end - 1))
 
 
 def _first_row(request: Request, num_matched: int) -> int:
     """First row to compute: past what is cached, but all whose logits are needed."""
     first = min(num_matched, len(request.prefill_ids) - 1)
-    logprob_row = next_logprob_row(request)
-    if logprob_row is not None:
-        first = min(first, logprob_row)
+    if request.lacks_logprobs:
+        first = min(first, request.num_scored - 1)
     assert first >= request.next_row, f"{request.spec.rid}: row {first} is computed already"
     return first
 

@@ -80,7 +80,7 @@ class Residency:
         start, end = request.tree_len, request.num_computed
         node = request.node
         if keep_decoded:
-            sure = max(start, end - request.num_pending)  # rows of no step that is still under way
+            sure = max(start, request.num_sure)  # rows of no step that is still under way
             tokens = np.array(request.token_ids[start:sure], dtype=np.int32)
             self.tree.insert(node, tokens, request.slots[start:sure], step=0)
             start = sure
@@ -88,7 +88,8 @@ class Residency:
         # [0, end) tree or pool   [end, num_tokens) nobody
         self.tree.unlock(node)
         request.node, request.slots = None, _NO_SLOTS
-        request.num_computed = request.tree_len = request.next_row = request.num_pending = 0
+        request.num_computed = request.tree_len = request.next_row = 0
+        request.num_pending = request.num_sure = 0
 
     def forget(self, node: RadixNode | None, min_end: int) -> None:
         """Drop `node` and its ancestors that end after `min_end` and are used by nobody."""

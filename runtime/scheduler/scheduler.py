@@ -10,8 +10,8 @@ Every accepted sequence gets exactly one final delta: a finish or an error. The 
             send(scheduler.commit(plan, executor.execute(plan)))   # or scheduler.fail(error)
 
 A loop may be one step ahead: after `advance(plan)` the next step can be planned before this one is
-committed, its tokens counted but not known. Requests for which the host must know them first make
-`plan` return None until then.
+committed, its tokens counted but not known. Requests whose rows depend on what the host finds out
+by them make `plan` return None until then.
 """
 
 import time
@@ -37,22 +37,22 @@ from ramify.runtime.core import (
     TokenRequest,
 )
 from ramify.runtime.guide import Guide, refusal
-from ramify.runtime.scheduler.admission import check_fits
+from ramify.runtime.scheduler.admission import check_fits, new_request
 from ramify.runtime.scheduler.commit import (
+    LENGTH,
     Step,
-    end_reason,
+    append,
+    append_forced,
     final_delta,
-    keep_prompt_logprobs,
+    keep_scores,
     may_go_ahead,
-    prefill_delta,
-    stop_reason,
+    take_unsent,
     token_delta,
 )
 from ramify.runtime.scheduler.deadlines import Deadlines, deadline_error
 from ramify.runtime.scheduler.planner import Planner, Queues
 from ramify.runtime.scheduler.residency import Residency
 
-_NO_SLOTS = np.empty(0, dtype=np.int32)
 _ABORTED = FinishReason(type="abort")
 
 
@@ -123,30 +123,34 @@ class Scheduler:
     def _new_request(self, spec: TokenRequest) -> Request:
         seq = self._num_accepted
         self._num_accepted += 1
-        eos = () if spec.sampling.ignore_eos else spec.eos_token_ids
-        request = Request(
-            spec,
-            self._clock(),
-            token_ids=list(spec.token_ids),
-            num_prompt=len(spec.token_ids),
-            slots=_NO_SLOTS,
-            seq=seq,
-            namespace=seq if self._config.disable_radix_cache else spec.namespace,
-            prefill_ids=np.array(spec.token_ids, dtype=np.int32),
-            stop_ids=frozenset(spec.sampling.stop_token_ids + eos),
-            guide=self._guide(spec),
-        )
-        if spec.logprobs.prompt_start == 0:
-            request.prompt_logprobs.append(TokenLogprob(None, spec.token_ids[0]))
-        return request
-
-    def _guide(self, spec: TokenRequest) -> Guide | None:
+        namespace = seq if self._config.disable_radix_cache else spec.namespace
+        request = new_request(spec, seq, self._clock(), namespace)
         try:
-            if spec.grammar is None:
-                return None
-            return self._make_guide(spec.grammar, spec.sampling.max_tokens)
+            request.ending = self._begin_answer(request)
         except GrammarError as error:
             raise refusal(error, spec.sampling) from error
+        request.prefill_ids = np.array(request.token_ids[: request.num_rows], dtype=np.int32)
+        return request
+
+    def _begin_answer(self, request: Request) -> FinishReason | None:
+        """Add what the grammar forces before any token is chosen: it is prefilled with the prompt.
+        Why the answer ends there, if it does."""
+        grammar, max_tokens = request.spec.grammar, request.spec.sampling.max_tokens
+        if max_tokens == 0:
+            return LENGTH
+        if grammar is not None:
+            request.guide = self._make_guide(grammar, max_tokens)
+        return self._jump_forward(request)
+
+    def _jump_forward(self, request: Request) -> FinishReason | None:
+        if self._config.disable_jump_forward:
+            return None
+        num_before = request.num_tokens
+        ending = append_forced(request)
+        num_forced = request.num_tokens - num_before
+        self._num_forced += num_forced
+        self._num_generated += num_forced
+        return ending
 
     def abort(self, rid: str, index: int | None = None) -> list[TokenDelta]:
         """End all sequences of `rid`, or that one; unknown ids are ignored."""
@@ -204,7 +208,7 @@ class Scheduler:
         for entry, result in zip(plan.rows, results, strict=True):
             if not self._is_live(entry.request):
                 continue  # it ended while the step was under way
-            if step.is_advanced and entry.sample:
+            if step.is_advanced and _is_choice(entry):
                 entry.request.num_pending -= 1
             if (delta := self._commit_row(entry, result, now)) is not None:
                 deltas.append(delta)
@@ -214,74 +218,50 @@ class Scheduler:
         request = entry.request
         if result.error is not None:
             return self._fail_request(request, result.error, now)
-        if entry.logprob_start is not None:
-            keep_prompt_logprobs(entry, result)
+        request.num_sure = entry.end
+        if entry.scored:
+            keep_scores(entry, result)
         if entry.end < len(request.prefill_ids):
             return None
+        if request.first_token is None:
+            request.first_token = now
         if not entry.sample:
-            self._num_finished += 1
-            return self._end(request, prefill_delta(request, now))
+            assert request.ending is not None, f"{request.spec.rid}: rows for nothing"
+            return self._finish(request, request.ending, now)
         assert result.next_token is not None, f"{request.spec.rid}: no token was sampled"
+        if not _is_choice(entry):
+            return None
         return self._accept_token(request, result.next_token, result.logprob, now)
 
     def _accept_token(
         self, request: Request, token: int, logprob: TokenLogprob | None, now: float
     ) -> TokenDelta:
-        is_prefill_end = request.output_len == 0
-        if is_prefill_end:
-            request.first_token = now
         self._start_decoding(request)
-        num_before = request.num_tokens
         try:
-            finish = self._append(request, token)
-            if finish is None and not self._config.disable_jump_forward and logprob is None:
-                finish = self._append_forced(request)
+            num_before = request.num_tokens
+            ending = append(request, token)
+            if request.num_tokens > num_before:
+                self._num_generated += 1
+                request.logprobs += () if logprob is None else (logprob,)
+            if ending is None:
+                ending = self._jump_forward(request)
         except GrammarError as error:  # outgrew its limits
             return self._fail_request(request, refusal(error, request.spec.sampling).info(), now)
         except EngineError as error:
             return self._fail_request(request, error.info(), now)
-        tokens = tuple(request.token_ids[num_before:])
-        if finish is None:
-            return token_delta(request, tokens, logprob, is_prefill_end=is_prefill_end)
+        if ending is not None and not request.lacks_logprobs:
+            return self._finish(request, ending, now)
+        request.ending = ending
+        return token_delta(request)
+
+    def _finish(self, request: Request, ending: FinishReason, now: float) -> TokenDelta:
+        """All of its answer is computed."""
         self._num_finished += 1
-        last = final_delta(
-            request,
-            now,
-            finish,
-            tokens=tokens,
-            logprob=logprob if tokens else None,
-            is_prefill_end=is_prefill_end,
-        )
-        return self._end(request, last)
+        return self._end(request, final_delta(request, now, ending, take_unsent(request)))
 
     def _start_decoding(self, request: Request) -> None:
         if request.seq in self._queues.prefilling:
             self._queues.decoding[request.seq] = self._queues.prefilling.pop(request.seq)
-
-    def _append_forced(self, request: Request) -> FinishReason | None:
-        """Jump forward: the tokens that the grammar forces next, computed in one step together."""
-        forced = () if request.guide is None else request.guide.forced
-        for token in forced:
-            finish = self._append(request, token)
-            self._num_forced += 1
-            if finish is not None:
-                return finish
-        return None
-
-    def _append(self, request: Request, token: int) -> FinishReason | None:
-        """Add a chosen token to the answer, unless it only ends it; why it ends here, if it does.
-
-        May raise `GrammarError`, or `EngineError` where the grammar does not allow the token.
-        """
-        guide = request.guide
-        if guide is not None and not guide.accept(token):
-            raise EngineError(f"token {token} was sampled, which the request's grammar forbids")
-        stop = stop_reason(request, token)
-        if stop is not None:
-            return stop
-        request.token_ids.append(token)
-        self._num_generated += 1
-        return end_reason(request)
 
     def fail(self, error: ErrorInfo) -> list[TokenDelta]:
         """The step failed, or one of two under way: their requests end with `error`, the others
@@ -393,3 +373,8 @@ class Scheduler:
         if not siblings:
             del self._live[spec.rid]
         return delta
+
+
+def _is_choice(entry: PlannedRows) -> bool:
+    """Does the row choose a token that is not known? A grammar may have forced it meanwhile."""
+    return entry.sample and entry.end == entry.request.num_tokens

@@ -52,19 +52,18 @@ class FakeExecutor:
         assert (self.positions[slots] == np.arange(entry.end)).all(), f"{spec.rid}: wrong slots"
         context = self.tokens[slots]
         token = next_token(context, spec.sampling.seed) if entry.sample else None
+        if token is not None and request.guide is not None and request.guide.forced:
+            token = request.guide.forced[0]  # the mask allows no other
         if token is not None:
             self._last_token[request] = token
         logprob = None
         if token is not None and spec.logprobs.output:
             logprob = fake_logprob(context, token)
-        prompt_logprobs = ()
-        if entry.logprob_start is not None:
-            last = min(entry.end, request.num_prompt - 1)
-            prompt_logprobs = tuple(
-                fake_logprob(context[: p + 1], request.token_ids[p + 1])
-                for p in range(max(entry.start, entry.logprob_start), last)
-            )
-        return RowResult(token, logprob, prompt_logprobs)
+        assert all(entry.start <= p < entry.end for p in entry.scored), entry
+        scores = tuple(
+            fake_logprob(context[: p + 1], request.token_ids[p + 1]) for p in entry.scored
+        )
+        return RowResult(token, logprob, scores)
 
 
 def next_token(context: np.ndarray, seed: int | None) -> int:

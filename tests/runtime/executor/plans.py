@@ -30,13 +30,14 @@ def make_request(token_ids, slots, *, num_prompt=None, sampling=GREEDY, logprobs
 
 
 def plan(*entries):
-    """(request, start, end[, write_from[, logprob_start]]) each -> a plan that samples all."""
+    """(request, start, end[, write_from[, first scored]]) each -> a plan that samples all."""
     rows = []
     for request, start, end, *rest in entries:
         write_from = rest[0] if rest else start
-        logprob_start = rest[1] if len(rest) > 1 else None
+        last = min(end, request.num_prompt - 1)
+        scored = range(max(start, rest[1]), last) if len(rest) > 1 else range(0)
         sample = end == request.num_tokens
-        rows.append(PlannedRows(request, start, end, write_from, sample, logprob_start))
+        rows.append(PlannedRows(request, start, end, write_from, sample, scored))
     return BatchPlan(tuple(rows))
 
 

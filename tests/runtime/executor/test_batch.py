@@ -1,10 +1,7 @@
-import numpy as np
-import pytest
 import torch
 
 from ramify.lang.protocol import LogprobOptions
-from ramify.runtime.core import PlannedRows
-from ramify.runtime.executor.batch import logprob_positions, prepare
+from ramify.runtime.executor.batch import prepare
 from tests.runtime.executor.plans import make_request, plan
 
 CPU = torch.device("cpu")
@@ -36,13 +33,3 @@ def test_prompt_logprob_rows_come_after_the_sampled_ones():
     batch = prepare(plan((scored, 0, 4, 0, 1), (plain, 0, 2)), CPU)
     assert batch.num_sampled == 2
     assert batch.logit_rows.tolist() == [3, 5, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "logprob_start", "expected"),
-    [(0, 4, None, []), (0, 4, 0, [0, 1, 2, 3]), (2, 6, 0, [2, 3, 4]), (0, 6, 3, [3, 4])],
-)
-def test_logprob_positions_have_a_prompt_token_after_them(start, end, logprob_start, expected):
-    request = make_request(np.arange(6), np.arange(6))
-    entry = PlannedRows(request, start, end, start, end == 6, logprob_start)
-    assert list(logprob_positions(entry)) == expected

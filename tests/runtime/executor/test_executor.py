@@ -26,7 +26,7 @@ def test_results_come_in_the_plans_order(model):
     greedy = int(run(model, make_pool(model), plan((sampled, 0, 9)))[0].argmax())
     results = Executor(model, pool).execute(plan((chunk, 0, 16), (sampled, 0, 9)))
     assert [result.next_token for result in results] == [None, greedy]
-    assert all(result.error is None and result.prompt_logprobs == () for result in results)
+    assert all(result.error is None and result.scores == () for result in results)
 
 
 @pytest.mark.parametrize("limit", [64 << 20, 5 * 4 * VOCAB_SIZE])  # all at once; five rows at once
@@ -46,7 +46,7 @@ def test_prompt_logprobs_are_those_of_the_full_pass_in_any_chunks(model, monkeyp
     executor = Executor(model, pool)
     for start, end in ((0, 2), (2, 17), (17, 40)):
         result = executor.execute(plan((request, start, end, start, 3)))[0]
-        found += result.prompt_logprobs
+        found += result.scores
     assert [value.token_id for value in found] == tokens[4:].tolist()
     for position, value in zip(range(3, 39), found, strict=True):
         row = expected[position]

@@ -19,7 +19,7 @@ def request(slots, rid="r"):
 
 
 def send(table, made, end):
-    at, slots = table.unsent([PlannedRows(made, 0, end, 0, True, None)])
+    at, slots = table.unsent([PlannedRows(made, 0, end, 0, True)])
     table.slots[torch.from_numpy(at).long()] = torch.from_numpy(slots)
     return len(at)
 

@@ -1,7 +1,9 @@
 """Drives a Scheduler with the fake executor and keeps the ledger of deltas."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import FinishReason, LogprobOptions
@@ -9,6 +11,7 @@ from ramify.runtime.cache.radix_tree import RadixTree
 from ramify.runtime.cache.slot_pool import SlotPool
 from ramify.runtime.config import EngineConfig
 from ramify.runtime.core import TokenDelta, TokenRequest
+from ramify.runtime.guide import Guide
 from ramify.runtime.scheduler.scheduler import Scheduler
 from tests.runtime.fakes import (
     VOCAB,
@@ -48,6 +51,7 @@ class Harness:
         context_length: int = 4096,
         *,
         is_ahead: bool = False,
+        guide: Callable[..., Any] = Guide,
         **config: object,
     ) -> None:
         self.now = 0.0
@@ -61,6 +65,7 @@ class Harness:
             self.pool,
             self.tree,
             context_length=context_length,
+            guide=guide,
             clock=lambda: self.now,
         )
         self.executor = FakeExecutor(num_slots)
