@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from decimal import Decimal
 from typing import Any, NoReturn
 from urllib.parse import unquote, urldefrag, urljoin
@@ -37,12 +37,20 @@ _LIST_KEYWORDS = frozenset(("allOf", "anyOf", "oneOf", "prefixItems", "items"))
 _MAP_KEYWORDS = frozenset(
     ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"]
 )
+NO_MEANING = frozenset(("$comment", "default", "deprecated", "description", "examples", "title"))
+_ABOUT_SCALARS = frozenset(
+    [
+        *("type", "enum", "const", "format", "pattern", "minLength", "maxLength", "multipleOf"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    ]
+)
+_BESIDE_REFERENCE = NO_MEANING | {"$defs", "$schema", "definitions"}
 
 
 class Schema:
     """A subschema in its place. Compared by identity: the document makes each place once."""
 
-    __slots__ = ("_children", "base", "document", "pointer", "scope", "value")
+    __slots__ = ("_children", "_same", "base", "document", "pointer", "scope", "value")
 
     def __init__(
         self, document: "Document", value: Json, pointer: str, base: str, scope: Scope
@@ -53,6 +61,7 @@ class Schema:
         self.base = base  # URI that its references are relative to
         self.scope = scope  # of anchors that are dynamic in several resources
         self._children: dict[tuple[str | int, ...], Schema] = {}
+        self._same: Schema | None = None
 
     def __repr__(self) -> str:
         return f"Schema({self.pointer or '#'})"
@@ -72,6 +81,16 @@ class Schema:
             found = self._children[path] = self.document.schema(
                 value, pointer, self.base, self.scope
             )
+        return found
+
+    @property
+    def same(self) -> "Schema":
+        """One schema for many that mean the same: what a mere reference leads to; or the first
+        that asks the same of scalars."""
+        found = self._same
+        if found is None:
+            self._same = self  # for references back to it
+            found = self._same = self.document.same(self)
         return found
 
     def is_relaxed(self, keyword: str) -> bool:
@@ -107,6 +126,7 @@ class Document:
         self._schemas: dict[tuple[str, int, Scope], Schema] = {}
         # by base, scope, keyword and reference
         self._resolved: dict[tuple[str, Scope, str, str], Schema] = {}
+        self._same: dict[Hashable, Schema] = {}  # by what they ask
         self._resources: dict[str, Schema] = {}  # by absolute URI, "" for the document itself
         self._dynamic: dict[str, set[str]] = {}  # dynamic anchor -> URIs of resources that have it
         self._ambiguous: list[str] = []  # dynamic anchors of several resources
@@ -148,6 +168,28 @@ class Document:
             kept = self._kept(value, pointer)
             found = self._schemas[key] = Schema(self, kept, pointer, base, scope)
         return found
+
+    def same(self, schema: Schema) -> Schema:
+        """See `Schema.same`."""
+        value = schema.value
+        if isinstance(value, bool):
+            return schema
+        if "$ref" in value:
+            if self.draft > 7 and not value.keys() - {"$ref"} <= _BESIDE_REFERENCE:
+                return schema
+            try:
+                return self.resolve(schema, "$ref").same
+            except GrammarError:  # where it is used, if it is
+                return schema
+        asked: list[Hashable] = []
+        for keyword, part in value.items():
+            if keyword in _ABOUT_SCALARS:
+                asked += (keyword, repr(part))
+            elif keyword not in NO_MEANING:
+                return schema
+        if not asked:
+            return Schema(self, True, schema.pointer, schema.base, schema.scope)
+        return self._same.setdefault(tuple(asked), schema)
 
     def _entered(self, scope: Scope, uri: str) -> Scope:
         """The scope inside of a resource: what is there already comes first."""

@@ -38,6 +38,14 @@ ANYTHING: Value = frozenset()
 NOTHING: Value = frozenset((OneOfValues(()),))
 
 
+def satisfying(schema: Schema) -> Value:
+    """The value satisfies the schema: one Value for many schemas that mean the same."""
+    schema = schema.same
+    if isinstance(schema.value, bool):
+        return ANYTHING if schema.value else NOTHING
+    return frozenset((Literal(schema),))
+
+
 def negate_value(value: Value) -> Value:
     """What does not satisfy it."""
     options: list[Value] = []

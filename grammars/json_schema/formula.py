@@ -141,13 +141,13 @@ class Formulas:
     def _close(self, schema: Schema, kind: str, case: Case) -> Case:
         formula, evaluated = case
         if kind == "object" and "unevaluatedProperties" in schema.value:
-            rest: Value = frozenset((Literal(schema.child("unevaluatedProperties")),))
+            rest: Value = facts.satisfying(schema.child("unevaluatedProperties"))
             if not evaluated.members:
                 keys = Keys(None, evaluated.names, evaluated.patterns)
                 formula = all_of([formula, facts.Members(keys, rest)])
             evaluated = evaluated._replace(members=True)
         if kind == "array" and "unevaluatedItems" in schema.value:
-            rest = frozenset((Literal(schema.child("unevaluatedItems")),))
+            rest = facts.satisfying(schema.child("unevaluatedItems"))
             if not evaluated.items:
                 if evaluated.contained:
                     rest = frozenset((OneOfValues((rest, *sorted(evaluated.contained, key=repr))),))
@@ -361,6 +361,6 @@ def _own_evaluated(schema: Schema, kind: str) -> Evaluated:
         first, rest = item_schemas(schema)
         contained = frozenset[Value]()
         if "contains" in schema.value and schema.document.draft >= 2020:
-            contained = frozenset((frozenset((Literal(schema.child("contains")),)),))
+            contained = frozenset((facts.satisfying(schema.child("contains")),))
         return Evaluated(num_items=len(first), items=rest is not None, contained=contained)
     return NOTHING_EVALUATED

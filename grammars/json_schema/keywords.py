@@ -9,13 +9,14 @@ from typing import Any as Json
 from ramify.grammars.json_schema import facts
 from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.facts import (
+    ANYTHING,
     FALSE,
     NOTHING,
     TRUE,
     Constant,
     Formula,
     Keys,
-    Literal,
+    Value,
     all_of,
     any_of,
 )
@@ -165,17 +166,21 @@ def _array_facts(schema: Schema, out: list[Formula], options: Options) -> None:
         out.append(facts.Size(*bounds))
     first, rest = item_schemas(schema)
     for index, item in enumerate(first):
-        out.append(facts.Item(index, frozenset((Literal(item),))))
-    if rest is not None:
-        out.append(facts.Items(len(first), frozenset((Literal(rest),))))
+        out.append(facts.Item(index, facts.satisfying(item)))
+    if rest is not None and (asked := facts.satisfying(rest)):
+        out.append(facts.Items(len(first), asked))
     if "contains" in schema.value:
         low = _count(schema, "minContains", 1) or 0
         high = _count(schema, "maxContains", None)
         if low or high is not None:
-            wanted = frozenset((Literal(schema.child("contains")),))
+            wanted = facts.satisfying(schema.child("contains"))
             out.append(facts.SomeItems(0, wanted, low, high))
     if schema.get("uniqueItems") is True:
         out.append(facts.Unique(schema))
+
+
+def _of_others(schema: Schema, keyword: str) -> Value:
+    return facts.satisfying(schema.child(keyword)) if keyword in schema.value else ANYTHING
 
 
 def item_schemas(schema: Schema) -> tuple[list[Schema], Schema | None]:
@@ -197,22 +202,20 @@ def _object_facts(schema: Schema, out: list[Formula], options: Options) -> None:
         out.append(facts.Size(*bounds))
     names = mapping(schema, "properties") if "properties" in schema.value else {}
     for name in names:
-        out.append(facts.Member(name, frozenset((Literal(schema.child("properties", name)),))))
+        out.append(facts.Member(name, facts.satisfying(schema.child("properties", name))))
     required = schema.get("required", [])
     if isinstance(required, list):  # draft 3 wrote a boolean here: no meaning since
         out += [facts.Required(name) for name in required]
     patterns = mapping(schema, "patternProperties") if "patternProperties" in schema.value else {}
     for pattern in patterns:
         schema.note_pattern("patternProperties", pattern)
-        asked = frozenset((Literal(schema.child("patternProperties", pattern)),))
-        out.append(facts.Members(Keys(pattern), asked))
-    if schema.get("additionalProperties", True) is not True:
-        rest = frozenset((Literal(schema.child("additionalProperties")),))
+        if asked := facts.satisfying(schema.child("patternProperties", pattern)):
+            out.append(facts.Members(Keys(pattern), asked))
+    if asked := _of_others(schema, "additionalProperties"):
         keys = Keys(None, frozenset(names), frozenset(patterns))
-        out.append(facts.Members(keys, rest))
-    if "propertyNames" in schema.value:
-        name_value = frozenset((Literal(schema.child("propertyNames")),))
-        out.append(facts.Members(Keys(outside_value=name_value), NOTHING))
+        out.append(facts.Members(keys, asked))
+    if asked := _of_others(schema, "propertyNames"):
+        out.append(facts.Members(Keys(outside_value=asked), NOTHING))
 
 
 _BY_TYPE: dict[str, Callable[[Schema, list[Formula], Options], None]] = {

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from typing import Any as Json
 from typing import NamedTuple
 
-from ramify.grammars.json_schema.document import Schema
+from ramify.grammars.json_schema.document import NO_MEANING, Schema
 from ramify.grammars.json_schema.facts import Constant, Literal, Value
 from ramify.grammars.json_schema.json_values import TYPES, canonical_json, type_of
 
 _EXACT_KEYWORDS = frozenset(("const", "enum", "type"))  # a schema of these is its own outline
 _NAMES = (*TYPES, "integer")
-_NO_MEANING = frozenset(("$comment", "default", "deprecated", "description", "examples", "title"))
 
 
 class Outline(NamedTuple):
@@ -134,7 +133,7 @@ def _opposite(schema: Schema) -> Outline:
     """Of the values that do not satisfy the schema."""
     if isinstance(schema.value, bool):
         return NONE if schema.value else ANY
-    if not schema.value.keys() - _NO_MEANING <= _EXACT_KEYWORDS:
+    if not schema.value.keys() - NO_MEANING <= _EXACT_KEYWORDS:
         return ANY
     names = _type_names(schema)
     own = _own(schema)

@@ -3,7 +3,7 @@
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.context import Context, ValueNode, pointer_of
 from ramify.grammars.json_schema.document import Document
-from ramify.grammars.json_schema.facts import NOTHING, Literal
+from ramify.grammars.json_schema.facts import NOTHING, satisfying
 from ramify.grammars.json_schema.items import Items
 from ramify.grammars.json_schema.keywords import Options
 from ramify.grammars.json_schema.layout import Whitespace
@@ -35,7 +35,7 @@ class Builder:
     def build(self) -> ValueNode:
         """The root's node; `unsatisfiable_schema` if nothing satisfies it."""
         context = self._context
-        root = context.node(frozenset((Literal(context.document.root),)))
+        root = context.node(satisfying(context.document.root))
         while context.todo:
             context.budget.tick(_STEPS_PER_VALUE)
             self._expand(context.todo.pop())

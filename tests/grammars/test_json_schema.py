@@ -8,9 +8,11 @@ from ramify.grammars import (
     AnyJsonSpec,
     GrammarError,
     JsonSchemaSpec,
+    Limits,
     Matcher,
     compile_grammar,
 )
+from ramify.grammars.json_schema.document import Document
 from tests.grammars.vocabularies import byte_vocabulary, sample
 
 VOCABULARY = byte_vocabulary(
@@ -296,3 +298,26 @@ def test_any_json():
     only_objects = compile_grammar(AnyJsonSpec(object_only=True), VOCABULARY)
     assert fits(only_objects, {"a": []})
     assert not fits(only_objects, [])
+
+
+def test_schemas_that_mean_the_same_are_one():
+    document = Document(
+        json.dumps(
+            {
+                "$defs": {"s": {"type": "string"}, "x": {"$ref": "#/$defs/y"}, "y": {"$ref": "#"}},
+                "properties": {
+                    "a": {"type": "string", "title": "A"},
+                    "b": {"$ref": "#/$defs/s", "description": "B"},
+                    "c": {"$ref": "#/$defs/s", "minLength": 1},
+                    "d": {"$ref": "#/$defs/x"},
+                    "e": {"title": "E"},
+                },
+            }
+        ),
+        Limits(),
+    )
+    a, b, c, d, e = (document.root.child("properties", name).same for name in "abcde")
+    assert a is b
+    assert c is document.root.child("properties", "c")
+    assert d is document.root
+    assert e.value is True
