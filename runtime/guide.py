@@ -57,15 +57,19 @@ class Guide:
         """Tokens that come next whatever the model says; accept them one by one."""
         return tuple(self._forced)
 
-    def fill(self, row: np.ndarray) -> None:
-        """Write the allowed tokens into a [>= num_words] int32 row, token i as bit i % 32 of word
-        i // 32. Only those after which the answer can still be completed within `max_tokens`."""
+    def mask(self) -> np.ndarray:
+        """[<= num_words] int32: the allowed tokens, token i as bit i % 32 of word i // 32, and none
+        past its end. Only those after which the answer can still be completed within `max_tokens`.
+        One array for all requests in a state of a grammar, where it is kept: do not write to it."""
         if self._forced:
-            row[:] = 0
-            token = self._forced[0]
-            row.view(np.uint32)[token >> 5] = np.uint32(1 << (token & 31))
-        else:
-            self._matcher.fill(row, self._remaining)
+            return one_token_mask(self._forced[0])
+        return self._matcher.mask(self._remaining)
+
+    def fill(self, row: np.ndarray) -> None:
+        """Write `mask` into a [>= num_words] int32 row."""
+        mask = self.mask()
+        row[: len(mask)] = mask
+        row[len(mask) :] = 0
 
     def accept(self, token: int) -> bool:
         """Go on by one token. False where it is not allowed; the request cannot go on then."""
@@ -169,6 +173,13 @@ def forcing_of(tokenizer: Tokenizer) -> Forcing:
         lambda token: tokenizer.bytes_of(token, skip_special_tokens=True),
         lambda text: tokenizer.encode(text, is_first=False),
     )
+
+
+def one_token_mask(token: int) -> np.ndarray:
+    """[words up to its own] int32: this token alone."""
+    row = np.zeros((token >> 5) + 1, np.uint32)
+    row[-1] = 1 << (token & 31)
+    return row.view(np.int32)
 
 
 def refusal(error: GrammarError, sampling: Sampling) -> InvalidRequest:

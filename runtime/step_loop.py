@@ -30,6 +30,11 @@ class StepExecutor(Protocol):
 class LaunchedStep(Protocol):
     """A step that the device may still be at."""
 
+    def choose(self) -> None:
+        """Start the choice of its tokens, if that had to wait until the step before was committed:
+        only then is it known what a grammar allows next."""
+        ...
+
     def results(self) -> list[RowResult]:
         """Wait for it; results in the order of `plan.rows`."""
         ...
@@ -92,7 +97,11 @@ class PlainLoop:
 
 
 class OverlapLoop:
-    """Plan and launch step n + 1, then wait for step n: the device always has its next step."""
+    """Plan and launch step n + 1, then wait for step n: the device always has its next step.
+
+    Where grammars hold answers, masks for n + 1 are filled once n is committed, while the device is
+    at the forward pass of n + 1.
+    """
 
     def __init__(self, scheduler: Scheduler, executor: LaunchingExecutor) -> None:
         self._scheduler = scheduler
@@ -119,8 +128,22 @@ class OverlapLoop:
             plans = [one for one in (before and before[0], plan) if one is not None]
             yield _failed(self._scheduler, plans, error)
             return
+        deltas = []
         if before is not None and results is not None:
-            yield self._scheduler.commit(before[0], results)
+            deltas += self._scheduler.commit(before[0], results)
+        yield deltas + self._choose()
+
+    def _choose(self) -> list[TokenDelta]:
+        """Have the step under way choose its tokens; what that ended."""
+        if self._launched is None:
+            return []
+        plan, step = self._launched
+        try:
+            step.choose()
+        except Exception as error:  # noqa: BLE001 - the top loop of a step
+            self._launched = None
+            return _failed(self._scheduler, [plan], error)
+        return []
 
     def close(self) -> None:
         """Release the executor."""

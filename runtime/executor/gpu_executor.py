@@ -1,12 +1,13 @@
 """Runs planned steps on a GPU: decode steps from CUDA graphs, steps with prefill launch by launch.
 
-Nothing here waits for the device but `Launched.results`. Whatever a launch reads on the device was
-put there earlier in the order of the one stream that everything runs on.
-
-B rows of a decode step, one per request; they are padded to the size of a captured graph.
+A step has three parts. `launch` starts the forward pass; `Launched.choose` the choice of tokens,
+which where a grammar holds one of the rows comes after the step before was committed; `results`
+waits for the device, and nothing else does. Whatever a launch reads on the device was put there
+earlier in the order of the one stream that everything runs on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,11 @@ import torch
 
 from ramify.lang.protocol import TokenLogprob
 from ramify.runtime.cache.kv_pool import KVPool
-from ramify.runtime.core import BatchPlan, PlannedRows, Request, RowResult
+from ramify.runtime.core import BatchPlan, PlannedRows, RowResult
 from ramify.runtime.executor import device_sampler
 from ramify.runtime.executor.batch import to_device
-from ramify.runtime.executor.constraints import Constraints, MaskFiller
 from ramify.runtime.executor.decode_step import DecodeStep
-from ramify.runtime.executor.device_sampler import Draws, Logprobs, to_host
+from ramify.runtime.executor.device_sampler import DeviceSampler, Draws, Logprobs
 from ramify.runtime.executor.sampler import Sampled, unfit_logprobs
 from ramify.runtime.executor.slot_table import SlotTable
 from ramify.runtime.executor.work import Planner
@@ -27,7 +27,7 @@ from ramify.runtime.kernels.work_list import SHARE_MIN
 from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner
 from ramify.runtime.models.llama import LlamaModel
 
-_LOGIT_BYTES = 256 << 20  # most memory the logits of prompt tokens take at once
+_LOGIT_BYTES = 256 << 20  # most memory the logits of known tokens take at once
 
 
 class GPUExecutor:
@@ -57,29 +57,30 @@ class GPUExecutor:
             self._work,
             graphs=graphs and model.device.type == "cuda",
         )
-        self._masks = MaskFiller(self._vocab_size, has_own_thread=False)
+        self._sampler = DeviceSampler(self._vocab_size, max_requests, self._device)
 
     @torch.inference_mode()
     def execute(self, plan: BatchPlan) -> list[RowResult]:
         """Run the step; one result per entry of `plan.rows`, in order."""
-        return self.launch(plan).results()
+        step = self.launch(plan)
+        step.choose()
+        return step.results()
 
     @torch.inference_mode()
     def launch(self, plan: BatchPlan) -> "Launched":
         """Start the step; the device may still be at work when this returns."""
-        sampling = [entry.request for entry in plan.rows if entry.sample]
         self._send_slots(plan.rows)
         if all(map(_is_decode, plan.rows)):
             logits = self._decode.run(plan.rows)
             scored: list[_Scored] = []
         else:
             logits, scored = self._mixed(plan.rows)
-        masks = self._masks.begin(sampling)()
-        draws = None
-        if sampling:
-            draws = device_sampler.draw(logits, sampling, masks.bitmask)
-            self._remember(sampling, draws.tokens)
-        return Launched(plan, sampling, draws, scored, masks, self._device)
+        choosing = [entry for entry in plan.rows if entry.sample]
+        places = np.array([self._table.place(entry.request).row for entry in choosing], np.int64)
+        step = Launched(plan, scored, partial(self._draw, logits, choosing, places), self._device)
+        if all(entry.request.guide is None for entry in choosing):
+            step.choose()
+        return step
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -92,13 +93,20 @@ class GPUExecutor:
             packed = to_device(np.concatenate((at, slots)), self._device)
             self._table.slots.index_copy_(0, packed[: len(at)].long(), packed[len(at) :])
 
-    def _remember(self, requests: Sequence[Request], tokens: torch.Tensor) -> None:
-        """The tokens that the next decode step of these requests starts from."""
-        rows = np.array([self._table.place(request).row for request in requests], np.int64)
-        self._table.last_token.index_copy_(0, to_device(rows, self._device), tokens)
+    @torch.inference_mode()
+    def _draw(
+        self, logits: torch.Tensor, entries: Sequence[PlannedRows], places: np.ndarray
+    ) -> Draws | None:
+        """Choose tokens; the next decode step of these requests starts from them. `places`: the
+        entries' rows in the table when they were launched."""
+        if not entries:
+            return None
+        draws = self._sampler.draw(logits, entries)
+        self._table.last_token.index_copy_(0, to_device(places, self._device), draws.tokens)
+        return draws
 
     def _mixed(self, rows: Sequence[PlannedRows]) -> "tuple[torch.Tensor, list[_Scored]]":
-        """Any step: the logits of rows that sample, and the scores of prompt tokens."""
+        """Any step: the logits of rows that sample, and the scores of known tokens."""
         starts = np.cumsum([0, *(entry.end - entry.start for entry in rows)])
         targets = _targets(rows)
         sampled = [int(starts[i + 1]) - 1 for i, entry in enumerate(rows) if entry.sample]
@@ -148,7 +156,7 @@ class GPUExecutor:
     def _score(
         self, hidden: torch.Tensor, targets: "list[_Target]", rows: Sequence[PlannedRows]
     ) -> "list[_Scored]":
-        """Log-probabilities of prompt tokens; logits in bounded chunks."""
+        """Log-probabilities of known tokens; logits in bounded chunks."""
         found = []
         chunk = max(1, _LOGIT_BYTES // (4 * self._vocab_size))
         for start in range(0, len(targets), chunk):
@@ -168,27 +176,28 @@ class Launched:
     def __init__(
         self,
         plan: BatchPlan,
-        sampling: list[Request],
-        draws: Draws | None,
         scored: "list[_Scored]",
-        constraints: Constraints,
+        draw: Callable[[], Draws | None],
         device: torch.device,
     ) -> None:
         self._plan = plan
-        self._sampling = sampling
         self._scored = scored
-        self._constraints = constraints
-        self._tokens: torch.Tensor | None = None
-        self._logprobs: Logprobs | None = None
-        if draws is not None:
-            self._tokens = to_host(draws.tokens)
-            self._logprobs = draws.logprobs and draws.logprobs.to_host()
+        self._draw: Callable[[], Draws | None] | None = draw  # None once it was called
+        self._draws: Draws | None = None  # on its way to the host
         self._done = None if device.type == "cpu" else torch.Event(device)
+
+    def choose(self) -> None:
+        """Start the choice of tokens, if it was not: from here on grammars may move on."""
+        if self._draw is None:
+            return
+        draws, self._draw = self._draw(), None
+        self._draws = draws and draws.to_host()
         if self._done is not None:
             self._done.record()
 
     def results(self) -> list[RowResult]:
         """One per entry of the plan, in order."""
+        assert self._draw is None, "no tokens were chosen yet"
         if self._done is not None:
             self._done.synchronize()
         sampled = iter(self._sampled())
@@ -207,12 +216,9 @@ class Launched:
         return results
 
     def _sampled(self) -> list[Sampled]:
-        if self._tokens is None:
+        if self._draws is None:
             return []
-        choices = device_sampler.read(self._tokens.tolist(), self._sampling, self._logprobs)
-        for row, error in self._constraints.errors.items():
-            choices[row] = Sampled(None, None, error)
-        return choices
+        return self._draws.read([entry for entry in self._plan.rows if entry.sample])
 
     def _scores(self) -> list[list[TokenLogprob]]:
         rows = self._plan.rows
@@ -226,7 +232,7 @@ class Launched:
 
 
 class _Target(NamedTuple):
-    """A prompt token whose log-probability is wanted: the one after `position`."""
+    """A known token whose log-probability is wanted: the one after `position`."""
 
     entry: int  # index in the plan
     position: int
@@ -242,9 +248,7 @@ class _Scored(NamedTuple):
 
 def _targets(rows: Sequence[PlannedRows]) -> list[_Target]:
     return [
-        _Target(index, position)
-        for index, entry in enumerate(rows)
-        for position in entry.scored
+        _Target(index, position) for index, entry in enumerate(rows) for position in entry.scored
     ]
 
 

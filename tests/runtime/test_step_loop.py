@@ -18,7 +18,9 @@ class Device:
         self.most_under_way = 0
 
     def execute(self, plan):
-        return self.launch(plan).results()
+        step = self.launch(plan)
+        step.choose()
+        return step.results()
 
     def launch(self, plan):
         self.num_launched += 1
@@ -32,8 +34,16 @@ class Device:
 class Step:
     def __init__(self, device, number, found):
         self._device, self._number, self._found = device, number, found
+        self._has_chosen = False
+
+    def choose(self):
+        assert not self._has_chosen
+        self._has_chosen = True
+        if self._device.fails_at.get(self._number) == "choose":
+            raise RuntimeError("illegal instruction")
 
     def results(self):
+        assert self._has_chosen
         self._device.num_under_way -= 1
         if self._device.fails_at.get(self._number) == "results":
             raise RuntimeError("illegal address")
@@ -58,7 +68,7 @@ def test_answers_equal_the_oracle(kind, depth):
     assert device.most_under_way == depth
 
 
-@pytest.mark.parametrize("where", ["launch", "results"])
+@pytest.mark.parametrize("where", ["launch", "choose", "results"])
 @pytest.mark.parametrize("kind", [PlainLoop, OverlapLoop])
 def test_a_fault_ends_what_is_under_way_and_the_rest_goes_on(kind, where, caplog):
     harness = Harness(max_running_requests=2)
@@ -74,10 +84,25 @@ def test_a_fault_ends_what_is_under_way_and_the_rest_goes_on(kind, where, caplog
     assert "r0" in caplog.text
 
 
-def test_penalties_make_the_next_step_wait_for_their_tokens():
+def test_penalties_do_not_make_the_next_step_wait():
     harness = Harness()
     device = Device(harness.executor)
     harness.add(token_request("r", [1, 2], max_tokens=6, ignore_eos=True, frequency_penalty=1.0))
     serve(harness, OverlapLoop(harness.scheduler, device))
     harness.check_ledger()
-    assert device.most_under_way == 1
+    assert device.most_under_way == 2
+
+
+def test_tokens_are_chosen_once_the_step_before_is_committed(monkeypatch):
+    """Until then it is not known what a grammar allows."""
+    harness = Harness()
+    device = Device(harness.executor)
+    told = []
+    monkeypatch.setattr(Step, "choose", lambda step: told.append(("choose", step._number)))
+    monkeypatch.setattr(Step, "results", lambda step: step._found)
+    commit = harness.scheduler.commit
+    harness.scheduler.commit = lambda *args: told.append(("commit", len(told))) or commit(*args)
+    harness.add(token_request("r", [1, 2], max_tokens=3, ignore_eos=True))
+    serve(harness, OverlapLoop(harness.scheduler, device))
+    kinds = [kind for kind, _ in told]
+    assert kinds == ["choose", "commit", "choose", "commit", "choose", "commit"]
