@@ -43,13 +43,7 @@ def may_go_ahead(plan: BatchPlan) -> bool:
 
     def waits(entry: PlannedRows) -> bool:
         spec, guide = entry.request.spec, entry.request.guide
-        return (
-            bool(entry.scored)
-            or guide is not None
-            or spec.sampling.repetition_penalty != 1.0
-            or spec.sampling.frequency_penalty != 0.0
-            or spec.sampling.presence_penalty != 0.0
-        )
+        return bool(entry.scored) or (guide is not None and spec.logprobs.output)
 
     return not any(map(waits, plan.rows))
 
