@@ -191,11 +191,12 @@ def test_jump_forward_changes_steps_and_not_tokens(exact_engine, stepwise_engine
     ],
 )
 def test_forced_tokens_are_those_of_the_tokenizer(exact_engine, text):
-    before = exact_engine.stats().num_forced
+    before, steps = exact_engine.stats().num_forced, exact_engine.stats().num_steps
     answer = exact_engine.generate("Text:\n", Sampling(max_tokens=100, regex=re.escape(text)))
     assert answer.text == text
     assert list(answer.token_ids) == exact_engine.tokenize(text)
     assert exact_engine.stats().num_forced - before >= len(answer.token_ids) - 1
+    assert exact_engine.stats().num_steps - steps <= 2  # with the prompt's prefill
 
 
 # -- the same tokens, whatever runs beside them
@@ -273,6 +274,31 @@ def test_logprobs_of_a_constrained_answer(exact_engine):
         compile_grammar(grammar_spec(sampling), vocabulary_of(exact_engine._tokenizer))
     )
     assert all(matcher.accept(entry.token_id) for entry in entries)
+
+
+def test_logprobs_of_forced_tokens_are_those_of_single_steps(exact_engine, stepwise_engine):
+    every = [model_case(Reply), model_case(Person), regex_case("What is forced, word by word[.!]")]
+    asked = LogprobOptions(output=True, top=3, prompt_start=2)
+    for case in every:
+        found, steps = [], []
+        for engine in (exact_engine, stepwise_engine):
+            before = engine.stats().num_steps
+            answer = engine.generate(
+                case.prompt, constrained(case, seed=4, max_tokens=60), logprobs=asked
+            )
+            steps.append(engine.stats().num_steps - before)
+            found.append(answer.completions[0])
+        jumped, single = found
+        assert jumped.token_ids == single.token_ids
+        for name in ("logprobs", "prompt_logprobs"):
+            pairs = list(zip(getattr(jumped, name), getattr(single, name), strict=True))
+            assert [one.token_id for one, _ in pairs] == [other.token_id for _, other in pairs]
+            for one, other in pairs:
+                assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
+                tops = [value for value, _ in one.top], [value for value, _ in other.top]
+                assert tops[0] == pytest.approx(tops[1], abs=1e-3)
+        assert len(jumped.logprobs) == len(jumped.token_ids)
+        assert steps[0] < steps[1], case.name
 
 
 @ramify.function
