@@ -5,6 +5,7 @@
     matcher = Matcher(grammar)
     matcher.fill(row)            # int32 words, bit i % 32 of word i // 32 = token i allowed
     matcher.accept(token_id)     # False where the token is not allowed
+    matcher.forced()             # bytes that must come next whatever is chosen
 
 A grammar is shared by all requests that use it; a matcher is one request's place in it.
 """

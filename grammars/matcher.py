@@ -141,7 +141,7 @@ class Matcher:
         self._state = target
         return True
 
-    def forced_text(self) -> bytes:
+    def forced(self) -> bytes:
         """Bytes that must come next, as far as there is no choice; the text is not moved on."""
         return b"" if self._state == _FINISHED else self._machine.forced_text(self._state)
 

@@ -112,7 +112,7 @@ class Forcing:
     def tokens(self, matcher: Matcher, output: tuple[int, ...]) -> tuple[int, ...]:
         """Tokens that must follow `output`; () where the model has a choice, or would not have
         written the last tokens as they are had it known what follows."""
-        text = matcher.forced_text()
+        text = matcher.forced()
         if not text:
             return ()
         tail = self._tail(output)

@@ -153,7 +153,7 @@ def _hints(matcher: Matcher) -> str:
 def _forced(matcher: Matcher, byte: int) -> bytes:
     probe = matcher.clone()
     probe.accept_text(bytes([byte]))
-    return bytes([byte]) + probe.forced_text()
+    return bytes([byte]) + probe.forced()
 
 
 def _readable(text: bytes) -> str:

@@ -60,7 +60,7 @@ def test_rollback_undoes(matcher):
         matcher.rollback(1)
 
 
-def test_forced_text_is_what_leaves_no_choice():
+def test_forced_is_what_leaves_no_choice():
     wanted = {
         "type": "object",
         "properties": {"name": {"enum": ["one", "only"]}},
@@ -69,14 +69,14 @@ def test_forced_text_is_what_leaves_no_choice():
     }
     schema = JsonSchemaSpec(json.dumps(wanted), whitespace="compact")
     matcher = Matcher(compile_grammar(schema, VOCABULARY))
-    assert matcher.forced_text() == b'{"name":"on'
-    assert matcher.accept_text(matcher.forced_text())
-    assert matcher.forced_text() == b""
+    assert matcher.forced() == b'{"name":"on'
+    assert matcher.accept_text(matcher.forced())
+    assert matcher.forced() == b""
     assert matcher.accept_text(b"e")
-    assert matcher.forced_text() == b'"}'
+    assert matcher.forced() == b'"}'
     assert matcher.accept_text(b'"}')
     assert matcher.is_complete
-    assert matcher.forced_text() == b""
+    assert matcher.forced() == b""
 
 
 def test_a_clone_goes_its_own_way(matcher):

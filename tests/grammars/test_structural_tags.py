@@ -227,11 +227,11 @@ def test_a_token_format_is_that_token_and_no_other_spelling():
     assert not takes(compiled(form, SPECIAL), ids("a", CALL, "1b"))
 
 
-def test_forced_text_leaves_the_choice_of_a_special_token():
+def test_forced_leaves_the_choice_of_a_special_token():
     matcher = Matcher(compiled(tag("<call>ab", const("cd"), "</call>"), SPECIAL))
-    assert matcher.forced_text() == b""
+    assert matcher.forced() == b""
     assert matcher.accept(CALL)
-    assert matcher.forced_text() == b"abcd"
+    assert matcher.forced() == b"abcd"
 
 
 # -- how it is written
