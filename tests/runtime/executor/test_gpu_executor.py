@@ -3,13 +3,17 @@ interpreter."""
 
 import os
 from dataclasses import replace
+from functools import cache
 
+import msgspec
 import pytest
 import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is defined
 
+from ramify.grammars import ChoicesSpec, JsonSchemaSpec, RegexSpec, compile_grammar
+from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.protocol import LogprobOptions, Sampling
 from ramify.runtime.cache.radix_tree import RadixTree
 from ramify.runtime.cache.slot_pool import SlotPool
@@ -18,10 +22,12 @@ from ramify.runtime.core import TokenRequest
 from ramify.runtime.executor import decode_step, work
 from ramify.runtime.executor.executor import Executor
 from ramify.runtime.executor.gpu_executor import GPUExecutor
+from ramify.runtime.guide import Forcing, Guide
 from ramify.runtime.kernels.attention_tiles import Tiles
 from ramify.runtime.models.llama import LlamaModel
 from ramify.runtime.scheduler.scheduler import Scheduler
 from ramify.runtime.step_loop import OverlapLoop, PlainLoop
+from tests.runtime.executor.alarm import Waits, no_waiting
 from tests.runtime.executor.plans import make_model, make_pool
 
 NUM_SLOTS = 512
@@ -33,11 +39,32 @@ def spec(rid, tokens, max_tokens=4, logprobs=None, **sampling):
     return TokenRequest(rid, 0, tuple(tokens), sampling, options, eos_token_ids=(2,))
 
 
+PIECES = [*(bytes([byte]) for byte in range(256)), b"abc", *[None] * 31]  # 2: also ends
+VOCABULARY = Vocabulary(PIECES, [287])
+FORCING = Forcing(lambda token: PIECES[token] or b"", lambda text: list(text.encode()))
+
+
+def held(rid, grammar, tokens=(7, 8, 9), max_tokens=12, **options):
+    one = spec(rid, tokens, max_tokens=max_tokens, **options)
+    return msgspec.structs.replace(one, grammar=compiled(grammar), eos_token_ids=(287,))
+
+
+@cache
+def compiled(grammar):
+    return compile_grammar(grammar, VOCABULARY)
+
+
 def serve(make_executor, model, specs, loop=PlainLoop, retract_every=0, **config):
     """rid -> (tokens, logprobs, prompt logprobs) of all requests, served together."""
     pool = SlotPool(NUM_SLOTS)
     config = EngineConfig(max_running_requests=8, **config)
-    scheduler = Scheduler(config, pool, RadixTree(pool), context_length=256)
+    scheduler = Scheduler(
+        config,
+        pool,
+        RadixTree(pool),
+        context_length=256,
+        guide=lambda grammar, limit: Guide(grammar, limit, FORCING),
+    )
     loop = loop(scheduler, make_executor(model, make_pool(model, NUM_SLOTS)))
     found = {one.rid: ([], [], []) for one in specs}
     for one in specs:
@@ -125,3 +152,97 @@ def test_logprobs_of_prompt_and_answer_equal_the_reference(model):
     specs = [spec("a", SHARED, logprobs=options), spec("b", SHARED[:9])]
     expected = serve(Executor, model, specs, chunked_prefill_size=16)
     assert_same(serve(on_gpu, model, specs, chunked_prefill_size=16), expected)
+
+
+SCHEMA = '{"type": "object", "properties": {"n": {"enum": [1, 22]}}, "required": ["n"]}'
+CONSTRAINED = [
+    held("regex", RegexSpec("[ab]{3}(cdcd|efef)[x-z]+"), max_tokens=20),
+    held("warm", RegexSpec("[a-f]+z"), temperature=1.5, frequency_penalty=0.5),
+    held("choice", ChoicesSpec(("yes", "no, never", "perhaps")), tokens=SHARED, max_tokens=10),
+    held("schema", JsonSchemaSpec(SCHEMA), max_tokens=30, temperature=1.0, seed=5),
+    held("scored", RegexSpec("[ab]{2}cdcd[x-z]"), max_tokens=9, logprobs=SCORED),
+]
+
+
+@pytest.mark.parametrize(
+    ("loop", "disable_jump_forward"),
+    [(PlainLoop, False), (OverlapLoop, False), (OverlapLoop, True)],
+)
+def test_grammars_equal_the_reference_beside_free_neighbours(model, loop, disable_jump_forward):
+    specs = [*CONSTRAINED, spec("free", SHARED, max_tokens=12, repetition_penalty=1.3), FORKS[0]]
+    options = {"disable_jump_forward": disable_jump_forward}
+    expected = serve(Executor, model, specs, **options)
+    assert_same(serve(on_gpu, model, specs, loop, **options), expected)
+
+
+def test_a_mask_is_sent_once(model):
+    """Four answers go through the same states of one grammar."""
+    executors = []
+
+    def make(model, pool):
+        executors.append(on_gpu(model, pool))
+        return executors[0]
+
+    pattern = RegexSpec("[ab]{6}")
+    specs = [held(f"r{i}", pattern, max_tokens=50, temperature=2.0, seed=i) for i in range(4)]
+    serve(make, model, specs)
+    assert executors[0]._sampler._masks.num_uploaded == 6
+
+
+class Watched:
+    """An executor under the alarm: only `results` may wait."""
+
+    def __init__(self, executor, monkeypatch):
+        self._executor, self._monkeypatch = executor, monkeypatch
+        self.num_launched = 0
+
+    def launch(self, plan):
+        self.num_launched += 1
+        with no_waiting(self._monkeypatch):
+            return WatchedStep(self._executor.launch(plan), self._monkeypatch)
+
+
+class WatchedStep:
+    def __init__(self, step, monkeypatch):
+        self._step, self._monkeypatch = step, monkeypatch
+        self.results = step.results
+
+    def choose(self):
+        with no_waiting(self._monkeypatch):
+            self._step.choose()
+
+
+def test_nothing_but_results_waits_for_the_device(model, monkeypatch):
+    watched = []
+
+    def make(model, pool):
+        watched.append(Watched(on_gpu(model, pool), monkeypatch))
+        return watched[0]
+
+    scored = LogprobOptions(output=True, top=2, prompt_start=0)
+    specs = [
+        *CONSTRAINED[:3],
+        spec("all", SHARED, repetition_penalty=1.3, logit_bias={5: 1.0}, min_tokens=2),
+        spec("scored", range(30, 62), temperature=1.0, top_k=5, top_p=0.9, logprobs=scored),
+    ]
+    if torch.cuda.is_available():
+        serve(on_gpu, model, specs, OverlapLoop)  # compiles, which waits
+    serve(make, model, specs, OverlapLoop, chunked_prefill_size=16)
+    assert watched[0].num_launched > 5
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        lambda x: x.item(),
+        lambda x: bool(x),
+        lambda x: x.tolist(),
+        lambda x: torch.tensor([1], device=x.device),
+        lambda x: x.new_ones(3).nonzero(),
+    ],
+)
+def test_the_alarm_rings(waits, monkeypatch):
+    x = torch.ones(1, device="cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises((Waits, RuntimeError)), no_waiting(monkeypatch):
+        waits(x)
+    assert x.item() == 1.0
