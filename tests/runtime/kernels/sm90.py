@@ -89,13 +89,14 @@ def _pointers(names: str, kind: str) -> dict[str, object]:
 def kernels():
     """Name -> (kernel, arguments, warps, stages): what is compiled and reported."""
     from ramify.runtime.kernels import (
-        adjust_logits,
+        add_bias,
         argmax,
         attention,
         bitmask,
         gated,
         linear_small,
         logprobs,
+        penalties,
         rms_norm,
         rope_store,
         sample,
@@ -127,11 +128,14 @@ def kernels():
     yield "logprobs", logprobs._logprobs_kernel, row | top | {"N": "i32"}, 16, 3
     mask = _pointers("table_ptr row_ids_ptr", "*i32") | {"stride_r": "i32!", "BLOCK": 4096}
     yield "apply_bitmask", bitmask._apply_bitmask_kernel, row | mask, 4, 3
-    entries = _pointers("row_ptr token_ptr count_ptr is_seen_ptr", "*i32") | _pointers(
-        "bias_ptr repetition_ptr frequency_ptr presence_ptr", "*fp32"
+    entries = _pointers("row_ptr token_ptr", "*i32") | _pointers("bias_ptr", "*fp32")
+    bias = {"logits_ptr": "*fp32", "stride_b": "i32!", "E": "i32", "BLOCK": 256} | entries
+    yield "add_bias", add_bias._add_bias_kernel, bias, 4, 3
+    seen = _pointers("seen_ptr state_ptr", "*i32") | _pointers(
+        "repetition_ptr frequency_ptr presence_ptr", "*fp32"
     )
-    adjusted = {"logits_ptr": "*bf16", "stride_b": "i32!", "E": "i32", "BLOCK": 256} | entries
-    yield "adjust_logits", adjust_logits._adjust_logits_kernel, adjusted, 4, 3
+    penalized = row | seen | {"logits_ptr": "*fp32", "BLOCK": 2048}
+    yield "penalize", penalties._penalize_kernel, penalized, 4, 3
     norm = _pointers("x_ptr weight_ptr out_ptr residual_ptr", "*bf16") | _pointers(
         "stride_x stride_out stride_residual C", "i32!"
     )
