@@ -15,6 +15,7 @@ Policy = Literal["lpm", "fcfs", "lof", "dfs-weight", "random", "priority"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 LoadFormat = Literal["auto", "safetensors", "gguf", "dummy"]
 Device = Literal["auto", "cpu", "cuda"]
+WorkerKind = Literal["auto", "thread", "process"]
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
@@ -46,6 +47,10 @@ class EngineConfig:
     load_format: LoadFormat = option("auto", "where weights come from; dummy = seeded random")
     dtype: DType = option("auto", "weights and activations; auto = bfloat16")
     device: Device = option("auto", "where the model runs; auto = cuda if there is one")
+    worker: WorkerKind = option(
+        "auto",
+        "what runs the model's steps: a process of its own, or a thread; auto = a process on a GPU",
+    )
     context_length: int | None = option(None, "longest prompt plus answer; default: the model's")
     max_running_requests: int = option(256, "sequences decoded together at most")
     max_prefill_tokens: int = option(16384, "token budget of one step, decode tokens included")

@@ -1,11 +1,10 @@
-"""Constrained decoding at the front: a request's constraint becomes a compiled grammar.
+"""Constrained decoding in the worker: a request's constraint becomes a compiled grammar.
 
-Compiling runs on a small pool, never on the caller's event loop nor on the worker's thread, once
+Compiling runs on a small pool, never on a caller's event loop nor on the worker's own thread, once
 per distinct spec however many requests ask for it. What came of it is kept, a refusal too, and the
 least recently used goes first when the bytes of all of them pass the limit.
 """
 
-import asyncio
 import threading
 import time
 from bisect import bisect_left
@@ -27,12 +26,13 @@ from ramify.grammars.spec import (
 )
 from ramify.grammars.vocabulary import Vocabulary
 from ramify.grammars.warm import warm
-from ramify.lang.errors import InvalidRequest
+from ramify.lang.errors import EngineError, InvalidRequest
 from ramify.lang.protocol import CONSTRAINTS, Sampling
 from ramify.runtime.core import COMPILE_BUCKETS_S, GrammarStats
 from ramify.runtime.guide import refusal
 from ramify.runtime.tokenizer.tokenizer import Tokenizer
 from ramify.runtime.trie_store import stored_trie
+from ramify.runtime.worker import engine_closed
 
 MAX_BYTES = 64 << 20  # of all grammars kept
 GRAMMAR_BYTES = 48 << 10  # of a small grammar that has been used: measured, 42 KiB
@@ -49,7 +49,7 @@ class _Entry:
 
 
 class GrammarCache:
-    """Grammars of one vocabulary, by spec. Safe to use from several event loops."""
+    """Grammars of one vocabulary, by spec. Safe to use from several threads."""
 
     def __init__(
         self, make_vocabulary: Callable[[], Vocabulary], max_bytes: int = MAX_BYTES
@@ -67,17 +67,13 @@ class GrammarCache:
         self._seconds = 0.0
         self._buckets = [0] * (len(COMPILE_BUCKETS_S) + 1)
 
-    async def grammar_of(self, sampling: Sampling) -> TokenGrammar | None:
-        """The grammar that `sampling` asks for; `InvalidRequest` if it cannot be compiled."""
+    def future_of(self, sampling: Sampling) -> "Future[TokenGrammar] | None":
+        """The grammar that `sampling` asks for, once it is compiled; None if it asks for none.
+
+        What the future gives is for `granted`.
+        """
         spec = grammar_spec(sampling)
-        if spec is None:
-            return None
-        try:
-            grammar = await asyncio.shield(asyncio.wrap_future(self._future(spec)))
-        except GrammarError as error:
-            raise refusal(error, sampling) from error
-        check_max_tokens(grammar, sampling)
-        return grammar
+        return None if spec is None else self._future(spec)
 
     def stats(self) -> GrammarStats:
         """Gauges of this moment and counters since start."""
@@ -142,6 +138,20 @@ def _num_bytes(spec: GrammarSpec, future: "Future[TokenGrammar]") -> int:
     if future.done() and not future.cancelled() and future.exception() is None:
         return max(usual, future.result().num_bytes)
     return usual
+
+
+def granted(compiled: "Future[TokenGrammar]", sampling: Sampling) -> TokenGrammar:
+    """The grammar of a future that is done; `InvalidRequest` where `sampling` cannot be served."""
+    if compiled.cancelled():
+        raise engine_closed()
+    error = compiled.exception()
+    if isinstance(error, GrammarError):
+        raise refusal(error, sampling) from error
+    if error is not None:  # a bug, and of this request alone
+        raise EngineError(f"compiling failed: {type(error).__name__}: {error}") from error
+    grammar = compiled.result()
+    check_max_tokens(grammar, sampling)
+    return grammar
 
 
 def check_max_tokens(grammar: TokenGrammar, sampling: Sampling) -> None:

@@ -2,6 +2,7 @@
 
 Everything here runs in the caller's process and on the caller's event loop: tokenizing, turning
 tokens back into text, stop strings. The blocking methods share one loop thread of the engine's.
+The worker is a thread or a process: nothing here depends on which.
 """
 
 import asyncio
@@ -9,14 +10,14 @@ import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
-from ramify.grammars.matcher import TokenGrammar
 from ramify.lang.chat import ChatTemplate
-from ramify.lang.errors import ConfigError, InvalidRequest
+from ramify.lang.errors import ConfigError, InvalidRequest, Unavailable
 from ramify.lang.protocol import (
     GenerateDelta,
     GenerateRequest,
@@ -33,13 +34,12 @@ from ramify.lang.protocol import (
 )
 from ramify.runtime.answer import Answer, collect
 from ramify.runtime.config import EngineConfig
-from ramify.runtime.constraint import GrammarCache, vocabulary_of
 from ramify.runtime.core import EngineStats, TokenRequest
 from ramify.runtime.executor.sampler import check_token_ids
 from ramify.runtime.loop_thread import LoopThread
 from ramify.runtime.score import Scored, candidates, score_result, scored, token_request
 from ramify.runtime.sequence import SequenceText
-from ramify.runtime.startup import Phase, start_worker
+from ramify.runtime.startup import Phase, start
 from ramify.runtime.streams import Streams, is_last
 
 PromptLike = str | Prompt | Sequence[int]
@@ -49,7 +49,7 @@ SCORE_WAVE = 256  # continuations handed to the worker at a time
 
 
 class Engine:
-    """A model, ready to continue and score prompts, in this process.
+    """A model, ready to continue and score prompts.
 
     `Engine()` serves the bundled model; options are the fields of `EngineConfig`. Close it with
     `close()` or by leaving its `with`.
@@ -60,13 +60,12 @@ class Engine:
     ) -> None:
         self.config = _make_config(model, config, options)
         self._streams = Streams()
-        parts = start_worker(self.config, self._streams)
+        parts = start(self.config, self._streams)
         self.phases: tuple[Phase, ...] = parts.phases
-        self.chat_template: ChatTemplate | None = parts.chat_template
+        self.chat_template: ChatTemplate | None = parts.front.chat_template()
         self._worker = parts.worker
-        self._tokenizer = parts.tokenizer
-        self._info = parts.info
-        self._grammars = GrammarCache(lambda: vocabulary_of(parts.tokenizer))
+        self._tokenizer = parts.front.tokenizer
+        self._info = parts.front.info()
         self._seeds = itertools.count(self.config.random_seed)
         self._loop = LoopThread()
 
@@ -83,8 +82,7 @@ class Engine:
         """
         self._check(request)
         token_ids = await self._encode(request.prompt)
-        grammar = await self._grammars.grammar_of(request.sampling)
-        specs = self._sequences(request, token_ids, grammar)
+        specs = self._sequences(request, tuple(token_ids))
         texts = [SequenceText(self._tokenizer, request.sampling, len(token_ids)) for _ in specs]
         async with self._streams.open(self._worker, specs) as stream:
             async for delta in stream:
@@ -92,9 +90,10 @@ class Engine:
                 was_stopped = text.is_stopped
                 answer = text.feed(delta)
                 if text.is_stopped and not was_stopped and not is_last(delta):
-                    self._worker.abort(request.rid, delta.index)  # a stop string: no more tokens
+                    with suppress(Unavailable):  # it died: the last delta is on its way
+                        self._worker.abort(request.rid, delta.index)  # a stop string
                 if answer is not None:
-                    yield _with_relaxed(answer, grammar)
+                    yield _with_relaxed(answer, stream.relaxed)
 
     async def async_score(self, request: ScoreRequest) -> ScoreResult:
         """Log-probabilities of each continuation after the prompt; cancelling aborts."""
@@ -197,7 +196,11 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Gauges of this moment and counters since start."""
-        return msgspec.structs.replace(self._worker.stats(), grammars=self._grammars.stats())
+        return self._worker.stats()
+
+    def check(self) -> None:
+        """Raise `Unavailable`, with the reason, unless requests are taken."""
+        self._worker.check()
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text` as the start of a prompt."""
@@ -214,7 +217,6 @@ class Engine:
     def close(self) -> None:
         """End what runs with finish `abort`, then release the model."""
         self._worker.close()
-        self._grammars.close()
         self._loop.close()
 
     def __enter__(self) -> Self:
@@ -258,7 +260,7 @@ class Engine:
         return await asyncio.to_thread(self._tokenizer.encode_prompt, prompt, is_first=is_first)
 
     def _sequences(
-        self, request: GenerateRequest, token_ids: Sequence[int], grammar: TokenGrammar | None
+        self, request: GenerateRequest, token_ids: tuple[int, ...]
     ) -> tuple[TokenRequest, ...]:
         seed = request.sampling.seed
         sampling = msgspec.structs.replace(
@@ -269,7 +271,7 @@ class Engine:
             TokenRequest(
                 rid=request.rid,
                 index=index,
-                token_ids=tuple(token_ids),
+                token_ids=token_ids,
                 sampling=sampling,
                 logprobs=request.logprobs,
                 eos_token_ids=self._info.eos_token_ids,
@@ -277,7 +279,6 @@ class Engine:
                 deadline=deadline,
                 namespace=request.namespace,
                 group=request.group,
-                grammar=grammar,
             )
             for index in range(request.sampling.n)
         )
@@ -307,11 +308,10 @@ def _deadline(timeout_s: float | None) -> float | None:
     return None if timeout_s is None else time.monotonic() + timeout_s
 
 
-def _with_relaxed(delta: GenerateDelta, grammar: TokenGrammar | None) -> GenerateDelta:
+def _with_relaxed(delta: GenerateDelta, relaxed: tuple[RelaxedKeyword, ...]) -> GenerateDelta:
     """The delta; the last one of a sequence says what its grammar does not enforce."""
-    if grammar is None or not grammar.relaxed or delta.finish is None:
+    if not relaxed or delta.finish is None:
         return delta
-    relaxed = tuple(RelaxedKeyword(*entry) for entry in grammar.relaxed)
     return msgspec.structs.replace(delta, relaxed=relaxed)
 
 

@@ -1,35 +1,23 @@
-"""From options to a running worker, each phase timed: what was decided, and why."""
+"""From options to an engine's parts, each phase timed: what was decided, and why.
 
-import os
+The front is what every engine has in its own process: tokenizer, template, what is served. The
+worker is a thread beside it or a process of its own; torch is imported where the worker is.
+"""
+
+import ctypes
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
-
-import torch
 
 from ramify.lang.chat import ChatTemplate
 from ramify.lang.errors import ConfigError
 from ramify.lang.protocol import ModelInfo
-from ramify.runtime.cache.kv_pool import KVPool, kv_bytes_per_slot
-from ramify.runtime.cache.radix_tree import RadixTree
-from ramify.runtime.cache.slot_pool import SlotPool
 from ramify.runtime.config import EngineConfig
-from ramify.runtime.executor.executor import Executor
-from ramify.runtime.guide import Guide, forcing_of
 from ramify.runtime.loader.resolve import ModelFiles, resolve_model
-from ramify.runtime.loader.weights import iterate_weights
 from ramify.runtime.models.config import ModelConfig
-from ramify.runtime.models.llama import LlamaModel, load_model
-from ramify.runtime.scheduler.scheduler import Scheduler
-from ramify.runtime.step_loop import OverlapLoop, PlainLoop, StepLoop
-from ramify.runtime.streams import Streams
 from ramify.runtime.tokenizer.tokenizer import Tokenizer, load_tokenizer
-from ramify.runtime.worker import Worker
-
-CPU_MEMORY = 4 << 30  # bytes the KV pool may take on a CPU at most, before mem_fraction_static
-MIN_SLOTS = 16
+from ramify.runtime.worker import Sink, Worker
 
 
 class Phase(NamedTuple):
@@ -40,35 +28,85 @@ class Phase(NamedTuple):
     detail: str
 
 
+class Clock:
+    """Collects the phases, and tells each when it is over; its `detail` is set inside it."""
+
+    def __init__(self, tell: Callable[[Phase], None] | None = None) -> None:
+        self.phases: list[Phase] = []
+        self.detail = ""
+        self._tell = tell
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        started, self.detail = time.perf_counter(), ""
+        yield
+        self.phases.append(Phase(name, time.perf_counter() - started, self.detail))
+        if self._tell is not None:
+            self._tell(self.phases[-1])
+
+
+class Front(NamedTuple):
+    """What both the engine and its worker know of the model."""
+
+    files: ModelFiles
+    tokenizer: Tokenizer
+    context_length: int
+
+    def info(self) -> ModelInfo:
+        """What is served."""
+        return ModelInfo(
+            model=self.files.name,
+            context_length=self.context_length,
+            vocab_size=self.files.config.vocab_size,
+            eos_token_ids=self.tokenizer.eos_token_ids,
+            chat_template=self.tokenizer.chat_template,
+            special_tokens=self.tokenizer.special_tokens,
+        )
+
+    def chat_template(self) -> ChatTemplate | None:
+        """The model's own template."""
+        source = self.tokenizer.chat_template
+        return None if source is None else ChatTemplate(source, self.tokenizer.special_tokens)
+
+
 class Parts(NamedTuple):
     """What an engine is made of."""
 
     worker: Worker
-    tokenizer: Tokenizer
-    chat_template: ChatTemplate | None
-    info: ModelInfo
+    front: Front
     phases: tuple[Phase, ...]
 
 
-class _Clock:
-    """Collects the phases; `detail` of a phase is set inside it."""
-
-    def __init__(self) -> None:
-        self.phases: list[Phase] = []
-        self.detail = ""
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started, self.detail = time.perf_counter(), ""
-        yield
-        self.phases.append(Phase(name, time.perf_counter() - started, self.detail))
-
-
-def start_worker(config: EngineConfig, streams: Streams) -> Parts:
+def start(config: EngineConfig, sink: Sink) -> Parts:
     """Load everything `config` names and start the worker; `LoadError` or `ConfigError` if not."""
-    clock = _Clock()
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
+    if uses_process(config):
+        return _start_process(config, sink)
+    from ramify.runtime.build import build_worker  # torch
+
+    clock = Clock()
+    front = load_front(config, clock)
+    worker = build_worker(config, front, sink, clock)
+    return Parts(worker, front, tuple(clock.phases))
+
+
+def _start_process(config: EngineConfig, sink: Sink) -> Parts:
+    """The process loads what it needs while this one loads the front."""
+    from ramify.runtime.process_worker import ProcessWorker  # ZeroMQ
+
+    clock = Clock()
+    worker = ProcessWorker(config, sink)
+    try:
+        front = load_front(config, clock)
+        phases = worker.wait_ready()
+    except BaseException:
+        worker.close()
+        raise
+    return Parts(worker, front, (*clock.phases, *phases))
+
+
+def load_front(config: EngineConfig, clock: Clock) -> Front:
+    """Find the model and load its tokenizer."""
     with clock.phase("model"):
         files = resolve_model(config.model, config.load_format, seed=config.random_seed)
         context_length = _context_length(config, files.config)
@@ -76,34 +114,28 @@ def start_worker(config: EngineConfig, streams: Streams) -> Parts:
     with clock.phase("tokenizer"):
         tokenizer = load_tokenizer(files.directory, files.config)
         clock.detail = f"{tokenizer.vocab_size:,} tokens"
-    with clock.phase("weights"):
-        model = _load(config, files, context_length)
-        clock.detail = f"{str(model.dtype).removeprefix('torch.')} on {model.device}"
-    with clock.phase("kv pool"):
-        kv_pool = _make_kv_pool(config, model, context_length)
-        clock.detail = f"{kv_pool.num_slots:,} slots, {kv_pool.num_bytes / 2**20:,.0f} MiB"
-    slots = SlotPool(kv_pool.num_slots)
-    scheduler = Scheduler(
-        config,
-        slots,
-        RadixTree(slots),
-        context_length=context_length,
-        guide=partial(Guide, forcing=forcing_of(tokenizer)),
+    return Front(files, tokenizer, context_length)
+
+
+def uses_process(config: EngineConfig) -> bool:
+    """Is the worker a process? By default where the model runs on a GPU."""
+    if config.worker != "auto":
+        return config.worker == "process"
+    return config.device != "cpu" and has_gpu()
+
+
+def has_gpu() -> bool:
+    """Does NVIDIA's driver show a device? Asked without torch, which takes seconds to import."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return (
+        driver.cuInit(0) == 0
+        and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        and count.value > 0
     )
-    loop = _make_loop(config, scheduler, model, kv_pool)
-    worker = Worker(scheduler, loop, streams.publish, streams.fail)
-    info = ModelInfo(
-        model=files.name,
-        context_length=context_length,
-        vocab_size=files.config.vocab_size,
-        eos_token_ids=tokenizer.eos_token_ids,
-        chat_template=tokenizer.chat_template,
-        special_tokens=tokenizer.special_tokens,
-    )
-    template = None
-    if info.chat_template is not None:
-        template = ChatTemplate(info.chat_template, info.special_tokens)
-    return Parts(worker, tokenizer, template, info, tuple(clock.phases))
 
 
 def _context_length(config: EngineConfig, model: ModelConfig) -> int:
@@ -116,65 +148,3 @@ def _context_length(config: EngineConfig, model: ModelConfig) -> int:
             "model was trained for"
         )
     return config.context_length
-
-
-def _load(config: EngineConfig, files: ModelFiles, context_length: int) -> LlamaModel:
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device='cuda': torch sees no CUDA device here; use auto or cpu")
-    dtype = torch.bfloat16 if config.dtype == "auto" else getattr(torch, config.dtype)
-    return load_model(
-        files.config,
-        iterate_weights(files, device),
-        dtype,
-        device,
-        context_length,
-        config.num_threads,
-    )
-
-
-def _make_loop(
-    config: EngineConfig, scheduler: Scheduler, model: LlamaModel, kv_pool: KVPool
-) -> StepLoop:
-    if model.device.type == "cpu":
-        return PlainLoop(scheduler, Executor(model, kv_pool))
-    from ramify.runtime.executor.gpu_executor import GPUExecutor  # imports Triton
-
-    executor = GPUExecutor(model, kv_pool, max_requests=config.max_running_requests)
-    kind = PlainLoop if config.disable_overlap_schedule else OverlapLoop
-    return kind(scheduler, executor)
-
-
-def _make_kv_pool(config: EngineConfig, model: LlamaModel, context_length: int) -> KVPool:
-    shape = model.config
-    per_slot = kv_bytes_per_slot(shape.num_layers, shape.num_kv_heads, shape.head_dim, model.dtype)
-    num_slots = config.max_total_tokens
-    if num_slots is None:
-        budget = _memory_budget(config, model)
-        # More than every request at full length could never be used.
-        num_slots = min(budget // per_slot, config.max_running_requests * context_length)
-        if num_slots < MIN_SLOTS:
-            raise ConfigError(
-                f"mem_fraction_static={config.mem_fraction_static} leaves "
-                f"{budget / 2**20:,.0f} MiB for the KV pool, and a slot takes {per_slot:,} bytes: "
-                "raise the fraction, free memory, or serve a smaller model"
-            )
-    return KVPool(
-        num_layers=shape.num_layers,
-        num_slots=num_slots,
-        num_kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        dtype=model.dtype,
-        device=model.device,
-    )
-
-
-def _memory_budget(config: EngineConfig, model: LlamaModel) -> int:
-    """Bytes the KV pool may take, with the weights already loaded."""
-    if model.device.type == "cuda":
-        free, total = torch.cuda.mem_get_info()
-        return max(0, int(free - (1.0 - config.mem_fraction_static) * total))
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(min(CPU_MEMORY, free) * config.mem_fraction_static)

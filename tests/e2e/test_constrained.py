@@ -316,5 +316,5 @@ def test_forks_are_constrained_on_their_own(exact_engine):
     assert len(state["day"]) == 4
     assert all(re.fullmatch(REGEXES[0], day) for day in state["day"])
     assert all(isinstance(number, int) for number in state["number"])
-    assert RegexSpec(REGEXES[0]) in exact_engine._grammars._entries
+    assert RegexSpec(REGEXES[0]) in exact_engine._worker._grammars._entries
     assert exact_engine.generate("x", Sampling(regex="[ab]{3}", seed=1)).text.strip("ab") == ""

@@ -9,7 +9,17 @@ from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.errors import InvalidRequest
 from ramify.lang.protocol import Sampling
 from ramify.runtime import constraint
-from ramify.runtime.constraint import GrammarCache
+from ramify.runtime.constraint import GrammarCache, granted
+
+
+async def grammar_of(cache, sampling):
+    """As the worker does: the future, and once it is done what it grants."""
+    future = cache.future_of(sampling)
+    if future is None:
+        return None
+    await asyncio.wait([asyncio.wrap_future(future)])
+    return granted(future, sampling)
+
 
 VOCABULARY = Vocabulary([*(bytes([byte]) for byte in range(256)), None], [256])
 
@@ -23,7 +33,7 @@ def cache():
 
 def test_many_requests_for_one_grammar_compile_it_once(cache):
     async def ask():
-        return await asyncio.gather(*(cache.grammar_of(Sampling(regex="a+b")) for _ in range(50)))
+        return await asyncio.gather(*(grammar_of(cache, Sampling(regex="a+b")) for _ in range(50)))
 
     grammars = asyncio.run(ask())
     assert all(grammar is grammars[0] for grammar in grammars)
@@ -35,7 +45,7 @@ def test_several_loops_share_the_cache(cache):
     found = []
 
     def ask():
-        found.append(asyncio.run(cache.grammar_of(Sampling(regex="[0-9]+"))))
+        found.append(asyncio.run(grammar_of(cache, Sampling(regex="[0-9]+"))))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -48,7 +58,7 @@ def test_several_loops_share_the_cache(cache):
 def test_a_refusal_is_kept_too_and_names_its_place(cache):
     for _ in range(3):
         with pytest.raises(InvalidRequest) as error:
-            asyncio.run(cache.grammar_of(Sampling(regex="ab(c")))
+            asyncio.run(grammar_of(cache, Sampling(regex="ab(c")))
         assert error.value.code == "invalid_regex"
         assert error.value.param == "regex"
         assert error.value.offset is not None
@@ -56,7 +66,7 @@ def test_a_refusal_is_kept_too_and_names_its_place(cache):
     assert cache.stats().num_compiled == cache.stats().num_refused == 1
     schema = '{"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}'
     with pytest.raises(InvalidRequest) as error:
-        asyncio.run(cache.grammar_of(Sampling(json_schema=schema)))
+        asyncio.run(grammar_of(cache, Sampling(json_schema=schema)))
     assert error.value.pointer == "/properties/a/$ref"
     assert "/properties/a" in error.value.message
 
@@ -66,16 +76,16 @@ def test_distinct_grammars_never_pass_the_byte_limit():
 
     async def ask():
         for number in range(100):
-            await cache.grammar_of(Sampling(regex=f"x{number}"))
+            await grammar_of(cache, Sampling(regex=f"x{number}"))
 
     try:
         asyncio.run(ask())
         assert cache.stats().num_compiled == 100
         assert cache.stats().num_cached < 10
         assert cache.stats().cached_bytes <= 10 * constraint.GRAMMAR_BYTES
-        asyncio.run(cache.grammar_of(Sampling(regex="x99")))
+        asyncio.run(grammar_of(cache, Sampling(regex="x99")))
         assert cache.stats().num_hits == 1  # the latest was kept
-        asyncio.run(cache.grammar_of(Sampling(regex="x0")))
+        asyncio.run(grammar_of(cache, Sampling(regex="x0")))
         assert cache.stats().num_compiled == 101  # the oldest was not
     finally:
         cache.close()
@@ -92,8 +102,8 @@ def test_a_caller_that_gives_up_does_not_cancel_it_for_others(cache, monkeypatch
     monkeypatch.setattr(constraint, "compile_grammar", slow)
 
     async def ask():
-        first = asyncio.create_task(cache.grammar_of(Sampling(regex="q")))
-        second = asyncio.create_task(cache.grammar_of(Sampling(regex="q")))
+        first = asyncio.create_task(grammar_of(cache, Sampling(regex="q")))
+        second = asyncio.create_task(grammar_of(cache, Sampling(regex="q")))
         await asyncio.sleep(0)
         first.cancel()
         gate.set()
@@ -104,21 +114,21 @@ def test_a_caller_that_gives_up_does_not_cancel_it_for_others(cache, monkeypatch
 
 
 def test_compile_times_fill_the_histogram(cache):
-    asyncio.run(cache.grammar_of(Sampling(regex="a")))
+    asyncio.run(grammar_of(cache, Sampling(regex="a")))
     stats = cache.stats()
     assert sum(stats.compile_buckets) == 1 and stats.compile_s > 0
 
 
 def test_min_tokens_beside_a_constraint_is_refused(cache):
     with pytest.raises(InvalidRequest) as error:
-        asyncio.run(cache.grammar_of(Sampling(regex="a", min_tokens=2)))
+        asyncio.run(grammar_of(cache, Sampling(regex="a", min_tokens=2)))
     assert error.value.code == "conflicting_constraints"
 
 
 def test_a_grammar_is_compiled_and_refused_like_the_others(cache):
-    assert asyncio.run(cache.grammar_of(Sampling(ebnf='root ::= "a" root | "b"'))) is not None
+    assert asyncio.run(grammar_of(cache, Sampling(ebnf='root ::= "a" root | "b"'))) is not None
     with pytest.raises(InvalidRequest, match="root") as error:
-        asyncio.run(cache.grammar_of(Sampling(ebnf='root ::= "a" root')))
+        asyncio.run(grammar_of(cache, Sampling(ebnf='root ::= "a" root')))
     assert error.value.param == "ebnf"
     assert error.value.code in ("invalid_grammar", "unsatisfiable_grammar")
 
@@ -127,13 +137,13 @@ def test_a_limit_no_answer_fits_in_is_refused_with_the_minimum(cache):
     schema = '{"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}'
     text = '{"a":null}'  # a token a byte
     with pytest.raises(InvalidRequest, match=f"{len(text)} or more") as error:
-        asyncio.run(cache.grammar_of(Sampling(json_schema=schema, max_tokens=len(text) - 1)))
+        asyncio.run(grammar_of(cache, Sampling(json_schema=schema, max_tokens=len(text) - 1)))
     assert error.value.code == "max_tokens_too_small"
     assert error.value.param == "max_tokens"
     for enough in (len(text), 0):  # 0 generates nothing at all
         sampling = Sampling(json_schema=schema, max_tokens=enough)
-        assert asyncio.run(cache.grammar_of(sampling)) is not None
+        assert asyncio.run(grammar_of(cache, sampling)) is not None
 
 
 def test_an_answer_of_any_length_has_no_minimum(cache):
-    assert asyncio.run(cache.grammar_of(Sampling(regex=".*", max_tokens=1))) is not None
+    assert asyncio.run(grammar_of(cache, Sampling(regex=".*", max_tokens=1))) is not None

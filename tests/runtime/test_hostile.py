@@ -88,7 +88,7 @@ def test_memory_is_flat_over_distinct_schemas(monkeypatch):
     async def use(first: int, last: int) -> None:
         for number in range(first, last):
             schema = f'{{"properties": {{"k{number}": {{"maxLength": {number}}}}}}}'
-            grammar = await cache.grammar_of(Sampling(json_schema=schema))
+            grammar = await asyncio.wrap_future(cache.future_of(Sampling(json_schema=schema)))
             matcher = Matcher(grammar)
             matcher.accept_text(f'{{"k{number}'.encode())
             matcher.mask()
