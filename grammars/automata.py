@@ -42,6 +42,7 @@ class AnyText:
 
     alphabet = alphabet_of(frozenset())
     start: State | None = 0
+    farthest = 0
 
     def row(self, state: State) -> Sequence[State | None]:
         """There is one class."""
@@ -137,6 +138,11 @@ class Table:
     def distance(self, state: State) -> int:
         """Of the shortest way."""
         return self._distances[state]
+
+    @cached_property
+    def farthest(self) -> int:
+        """The largest distance."""
+        return max((far for far in self._distances if far < FAR), default=0)
 
     def ending(self, final: Iterable[bool]) -> "Table":
         """The same but for where its texts end; the states keep their numbers."""

@@ -57,13 +57,23 @@ class Nfa:
         entry = self._build(tree, entry)
         self.entry = self._loop(ANY, entry) if search else entry
 
+    @property
+    def has_exact_distances(self) -> bool:
+        """Is there a text as short as each of the `distances` says?"""
+        return not self.has_dead_ends and all(isinstance(at, syntax.Edge) for at in self.guards)
+
     def distances(self) -> list[int]:
-        """[state] characters to the end on the shortest way, guards passed over; else FAR."""
+        """[state] characters to the end on the shortest way, once one was read; FAR if there is
+        none. Guards are passed over, but for those of the text's own start and end."""
         empty: list[list[int]] = [[] for _ in self.edges]  # target -> sources
+        at_end: list[list[int]] = [[] for _ in self.edges]
         reading: list[list[int]] = [[] for _ in self.edges]
         for state, edges in enumerate(self.edges):
-            for _, target in edges:
-                empty[target].append(state)
+            for guard, target in edges:
+                if not isinstance(guard, syntax.Edge):
+                    empty[target].append(state)
+                elif guard.where == "end":
+                    at_end[target].append(state)
             move = self.moves[state]
             if move:
                 reading[move[1]].append(state)
@@ -77,6 +87,8 @@ class Nfa:
                     out[state] = count
                     ring += empty[state]
                     farther += reading[state]
+                    if count == 0:
+                        ring += at_end[state]
             ring, count = farther, count + 1
         return out
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from threading import Lock
 
 from ramify.grammars import regex_tree as syntax
-from ramify.grammars.automata import CharAutomaton, State, explore
+from ramify.grammars.automata import FAR, CharAutomaton, State, explore
 from ramify.grammars.charsets import alphabet_of, contains
 from ramify.grammars.limits import Budget
 from ramify.grammars.liveness import live_classes
@@ -83,6 +83,13 @@ class Regex:
             return 0
         threads: Threads = state
         return 1 + min(self._distances[self._threads[thread][1]] for thread in threads)
+
+    @cached_property
+    def farthest(self) -> int | None:
+        """No distance is larger; None where a text may end no sooner than some distances say."""
+        if not self._nfa.has_exact_distances:
+            return None
+        return 1 + max(far for far in self._distances if far < FAR)
 
     @cached_property
     def _distances(self) -> list[int]:

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 import ramify
 from ramify.grammars import JsonSchemaSpec, Limits, Matcher, Vocabulary, compile_grammar
+from ramify.grammars.warm import warm
 
 
 class Tokens:
@@ -69,6 +70,7 @@ class Ramify:
     def __init__(self, tokens: Tokens) -> None:
         self.version = ramify.__version__
         self._vocabulary = Vocabulary.from_tokenizer_json(tokens.path, [tokens.eos_token_id])
+        warm(self._vocabulary)
 
     def compile(self, schema: Any) -> Any:
         spec = JsonSchemaSpec(json.dumps(schema), order="any")

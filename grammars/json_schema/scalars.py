@@ -104,18 +104,22 @@ class Scalars:
                 if low or high is not None
                 else strings.ANY_STRING
             )
-        if not excluded and len(parts) == 1 and parts[0].holds and not low and high is None:
-            (part,) = parts
-            if isinstance(part, facts.Pattern):
-                found = self._located(strings.quoted_pattern, part.pattern)
-            else:
-                found = strings.quoted_format(part.name, self._context.budget)
+        budget = self._context.budget
+        if not excluded and len(parts) == 1 and parts[0].holds:
+            shared = self._quoted(parts[0])
+            automaton = strings.bounded(shared.automaton, low, high, budget)
+            is_bounded = automaton is not shared.automaton
+            found = strings.Quoted(automaton, unbounded=shared) if is_bounded else shared
         else:
             automata = [(self.automaton(part), part.holds) for part in parts]
-            found = strings.Quoted(
-                strings.constrain(automata, excluded, low, high, self._context.budget)
-            )
+            joined = strings.joined(automata, excluded, budget)
+            found = strings.Quoted(strings.bounded(joined, low, high, budget))
         return found if found.automaton.start is not None else None
+
+    def _quoted(self, part: facts.Pattern | facts.Format) -> strings.Quoted:
+        if isinstance(part, facts.Pattern):
+            return self._located(strings.quoted_pattern, part.pattern)
+        return strings.quoted_format(part.name, self._context.budget)
 
     def automaton(self, part: facts.Pattern | facts.Format) -> CharAutomaton:
         """The texts of a pattern or format."""

@@ -18,7 +18,7 @@ from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.formats import FORMATS, MAX_LENGTH
 from ramify.grammars.limits import Budget, Remembered
 from ramify.grammars.products import Product
-from ramify.grammars.regex import regex_automaton
+from ramify.grammars.regex import Regex, regex_automaton
 from ramify.grammars.terminals import (
     Key,
     Shadow,
@@ -45,14 +45,19 @@ class Quoted(Terminal):
 
     is_wide = True
 
-    def __init__(self, automaton: CharAutomaton, root: SpellingNode | None = None) -> None:
+    def __init__(
+        self,
+        automaton: CharAutomaton,
+        root: SpellingNode | None = None,
+        unbounded: "Quoted | None" = None,
+    ) -> None:
         self.automaton = automaton
         if automaton.alphabet is AnyText.alphabet:
             root = ANY_ROOT
         self.root = root or spelling(automaton.alphabet, json=True)
         self._root_groups = (*self.root.groups, (CLOSED, (0x22,)))
         self.start: Key = OPEN
-        self._unbounded: Quoted | None = None  # without the bounds of a `Counted`
+        self._unbounded = unbounded  # without the bounds of a `Counted`
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Bytes of the characters that can be read here, and the quotes."""
@@ -105,7 +110,7 @@ class Quoted(Terminal):
         reach = None if counted.high is None else counted.high - count - counted.farthest
         if least or (reach is not None and reach <= 0):
             return None
-        if self._unbounded is None:
+        if self._unbounded is None or self._unbounded.automaton is not counted.inner:
             self._unbounded = Quoted(counted.inner, self.root)
         return Shadow(self._unbounded, (inner, node), ({},), reach=reach)
 
@@ -117,21 +122,26 @@ class Counted:
     """An automaton's texts of `low` to `high` characters; no most if `high` is None.
 
     A state is live if a text can be finished from it with a number of characters that is allowed.
-    The sets of states that finish in exactly n more characters, n = 0, 1, ..., repeat themselves
-    sooner or later; they are kept until they do.
+    Once there are enough, the shortest way tells. Before, the sets of states that finish in exactly
+    n more characters, n = 0, 1, ..., do: they repeat themselves sooner or later, and are kept until
+    then.
     """
 
-    def __init__(self, inner: Table | AnyText, low: int, high: int | None, budget: Budget) -> None:
+    def __init__(
+        self, inner: Table | AnyText | Regex, low: int, high: int | None, budget: Budget
+    ) -> None:
         self.alphabet: Alphabet = inner.alphabet
         self.inner = inner
         self.low = low
         self.high = high
         self._finishing: list[frozenset[int]] = []  # [n]: states that finish in exactly n
         self._period = 0  # sets from len - period on repeat for ever; 0: all later are empty
-        self.farthest = 0  # characters to the end, from any state
-        if isinstance(inner, Table):
+        farthest = inner.farthest
+        assert farthest is not None, "distances have to be exact"
+        self.farthest: int = farthest
+        if low and not isinstance(inner, AnyText):
+            assert isinstance(inner, Table), "which lengths there are takes a look at all states"
             self._find_finishing(inner, budget)
-            self.farthest = self._farthest(inner)
         self.start: State | None = (inner.start, 0)
         if inner.start is None or not self._is_live(inner.start, 0):
             self.start = None
@@ -161,17 +171,6 @@ class Counted:
         inner, count = state
         return max(self.inner.distance(inner), self.low - int(count))
 
-    def _farthest(self, table: Table) -> int:
-        """The most characters that a state is from its end; past any bound if that is not known."""
-        nearest: dict[int, int] = {}
-        for length, states in enumerate(self._finishing):
-            for state in states:
-                nearest.setdefault(state, length)
-        used = {target for row in table.rows for target in row if target is not None}
-        if self.high is not None and not used <= nearest.keys():
-            return self.high + 1
-        return max(nearest.values(), default=0)
-
     def _find_finishing(self, table: Table, budget: Budget) -> None:
         sources: list[set[int]] = [set() for _ in table.rows]
         for index, row in enumerate(table.rows):
@@ -198,7 +197,11 @@ class Counted:
     def _is_live(self, inner: Any, count: int) -> bool:
         if isinstance(self.inner, AnyText):
             return True
-        least = max(self.low - count, 0)
+        if self.high is not None and count + self.inner.distance(inner) > self.high:
+            return False
+        if count >= self.low:
+            return True
+        least = self.low - count
         size, period = len(self._finishing), self._period
         most = least + size + period if self.high is None else self.high - count
         if any(inner in self._finishing[n] for n in range(least, min(size, most + 1))):
@@ -217,8 +220,7 @@ def _make_pattern(pattern: str, budget: Budget) -> CharAutomaton:
 
 def _make_format(name: str, budget: Budget) -> CharAutomaton:
     regex = regex_automaton(regex_syntax.parse(FORMATS[name]), budget, f"format {name!r}")
-    high = MAX_LENGTH.get(name)
-    return regex if high is None else constrain([(regex, True)], frozenset(), 0, high, budget)
+    return bounded(regex, 0, MAX_LENGTH.get(name), budget)
 
 
 # ECMA-262 search: the pattern matches somewhere in the text
@@ -243,26 +245,34 @@ def whole(automaton: CharAutomaton, budget: Budget, what: str) -> Table:
     return explore(automaton, budget, what).table
 
 
-def constrain(
-    parts: Iterable[tuple[CharAutomaton, bool]],
-    excluded: frozenset[str],
-    low: int,
-    high: int | None,
-    budget: Budget,
+def joined(
+    parts: Iterable[tuple[CharAutomaton, bool]], excluded: frozenset[str], budget: Budget
 ) -> CharAutomaton:
-    """Texts with all (not the False ones) of the parts, of low to high characters, less some."""
+    """Texts with all (not the False ones) of the parts, less some."""
     parts = [*parts, *([(Words(sorted(excluded)), False)] if excluded else [])]
-    inner: CharAutomaton
     if not parts:
-        inner = ANY_TEXT
-    elif len(parts) == 1 and parts[0][1]:
-        inner = parts[0][0]
-    else:
-        inner = Product(parts, budget, "string")
+        return ANY_TEXT
+    if len(parts) == 1 and parts[0][1]:
+        return parts[0][0]
+    return Product(parts, budget, "string")
+
+
+def bounded(automaton: CharAutomaton, low: int, high: int | None, budget: Budget) -> CharAutomaton:
+    """Its texts of low to high characters."""
+    if isinstance(automaton, Counted):
+        highs = [most for most in (high, automaton.high) if most is not None]
+        return bounded(automaton.inner, max(low, automaton.low), min(highs, default=None), budget)
+    if automaton.start is None:
+        return automaton
+    if low <= automaton.distance(automaton.start):
+        low = 0
     if low == 0 and high is None:
-        return inner
-    bounded = inner if isinstance(inner, AnyText) else whole(inner, budget, "string")
-    return Counted(bounded, low, high, budget)
+        return automaton
+    if isinstance(automaton, AnyText):
+        return Counted(automaton, low, high, budget)
+    if low == 0 and isinstance(automaton, Regex) and automaton.farthest is not None:
+        return Counted(automaton, low, high, budget)
+    return Counted(whole(automaton, budget, "string"), low, high, budget)
 
 
 # strings as terminals: one for each, so that its lexer states are shared

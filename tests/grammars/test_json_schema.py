@@ -43,6 +43,17 @@ CASES = [
     ({"type": "string", "minLength": 2, "maxLength": 3}, ["ab", "aé🐢"], ["a", "abcd"]),
     ({"type": "string", "pattern": "^a+$", "maxLength": 3}, ["a", "aaa"], ["aaaa", "b", ""]),
     ({"type": "string", "pattern": "b"}, ["abc", "b"], ["ac"]),
+    ({"type": "string", "pattern": "^a|bb$", "maxLength": 2}, ["ac", "a", "bb"], ["xbb", "b"]),
+    (
+        {"type": "string", "pattern": "^(ab|c)*$", "minLength": 2, "maxLength": 3},
+        ["ab", "cc", "abc", "cab", "ccc"],
+        ["", "c", "a", "abab"],
+    ),
+    (
+        {"type": "string", "format": "hostname", "minLength": 2, "maxLength": 6},
+        ["ab", "a.b", "ab.cde"],
+        ["a", "a.", "abcdefg"],
+    ),
     (
         {"type": "string", "allOf": [{"pattern": "a"}, {"not": {"pattern": "b"}}]},
         ["a", "ca"],
