@@ -12,10 +12,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ramify.grammars.closing import NEVER, Closing
+from ramify.grammars.closing import Closing
 from ramify.grammars.inside import NOTHING
 from ramify.grammars.machine import OUTSIDE, Node, Place
 from ramify.grammars.vocabulary import Vocabulary
+from ramify.grammars.ways import NEVER
 
 MAX_STATES = 2_000  # lexer states of one terminal
 APART = 24  # symbols by which later states of a terminal too large to look at end later
@@ -84,7 +85,7 @@ class Growth:
 
     def _find_need(self, lexed: int, added: list[tuple[Node, Hashable]]) -> tuple[int, int]:
         """What a place and these frames need, at most, and with which label they end."""
-        label = self._machine.lexer.labels[self._closing.way(lexed)[1]]
+        label = self._machine.lexer.labels[self._closing.ways.way(lexed)[1]]
         if label is None:
             return NEVER, 0
         need = self._far(lexed)
@@ -126,7 +127,7 @@ class Growth:
                 found = max(map(len, selected.trie.texts)) + APART
             if selected is not None or key == terminal.start:
                 known[source] = found
-        return max(found, len(self._closing.way(lexed)[0]))
+        return max(found, len(self._closing.ways.way(lexed)[0]))
 
     def _find_far(self, start: int) -> int:
         lexer, closing = self._machine.lexer, self._closing
@@ -134,14 +135,14 @@ class Growth:
         seen = {start}
         todo = [start]
         while todo:
-            state = closing.alike(todo.pop())
-            far = max(far, len(closing.way(state)[0]))
+            state = closing.ways.alike(todo.pop())
+            far = max(far, len(closing.ways.way(state)[0]))
             shadow = lexer.shadow(state)
             is_large = shadow is not None and bool(shadow.lengths or any(shadow.texts or ()))
-            if is_large or closing.inner(state) is not None:
-                far = max(far, len(closing.way(state)[0]) + APART)
+            if is_large or closing.ways.inner(state) is not None:
+                far = max(far, len(closing.ways.way(state)[0]) + APART)
                 continue
-            for _, target in closing.moves(state):
+            for _, target in closing.ways.moves(state):
                 if target not in seen:
                     seen.add(target)
                     todo.append(target)

@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 
-from ramify.grammars.closing import NEVER
 from ramify.grammars.errors import GrammarError, Relaxed
 from ramify.grammars.kernels import set_bits
 from ramify.grammars.lexer import Lexer
@@ -13,8 +12,9 @@ from ramify.grammars.limits import Limits
 from ramify.grammars.machine import DEAD, Machine, Node
 from ramify.grammars.tight import Tight
 from ramify.grammars.vocabulary import Vocabulary
+from ramify.grammars.ways import NEVER
 
-MAX_SECONDS = 1.0  # to find how short a text of a grammar can be
+MIN_STEPS = 150_000  # to find how short a text of a grammar can be
 _FINISHED: Final = -1  # the state after an end-of-sequence token
 
 
@@ -41,9 +41,8 @@ class TokenGrammar:
         It takes a while, but uses tables of its own: on any thread, once at a time.
         """
         tight = Tight(Machine(Lexer(self.vocabulary), self._root, self._limits))
-        tight.closing.allow(MAX_SECONDS)
         try:
-            count = tight.count(tight.machine.start)
+            count = tight.count(tight.machine.start, MIN_STEPS)
         except GrammarError:  # too much to look at
             count = NEVER
         return count if count < NEVER else None

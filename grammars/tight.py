@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ramify.grammars.closing import NEVER, Closing
+from ramify.grammars.closing import Closing
 from ramify.grammars.growth import Growth
 from ramify.grammars.inside import NOTHING
 from ramify.grammars.machine import DEAD, DONE, Machine, Place
 from ramify.grammars.remainder import Remainder
 from ramify.grammars.vocabulary import Vocabulary
+from ramify.grammars.ways import NEVER
 
 ABSENT = NEVER + 1  # of tokens that are not allowed at all
 PLAIN_STEPS = 300  # a walk of more steps than this is done by numpy
@@ -25,7 +26,7 @@ MAX_ROWS = 2_000  # lexer states in one walk; tokens that lead to others are lef
 APART = 16  # tokens that telling a text apart from others may cost
 KEPT_WALKS = 64  # of all grammars over one lexer
 KEPT_COUNTS = 32
-MAX_SECONDS = 0.5  # of searching for closing texts, for one mask: past it, limits are not kept to
+MASK_STEPS = 100_000  # of searching for closing texts, for one mask: past it, limits are not kept to
 
 
 class Walk(NamedTuple):
@@ -69,18 +70,18 @@ class Tight:
     def _growth(self) -> Growth:
         return Growth(self.closing)
 
-    def count(self, state: int) -> int:
+    def count(self, state: int, steps: int = MASK_STEPS) -> int:
         """Tokens that are enough to complete the text from a state; NEVER if none are known."""
+        self.closing.steps.allow(steps)
         return self.closing.count(state)
 
     def is_ample(self, state: int, remaining: int) -> bool:
         """May any token that the grammar allows be taken with so many left, itself included?"""
         need = self._needs.get(state)
         if need is None:
-            if self.closing.has_given_up:
+            if self.closing.steps.has_given_up:
                 return True
-            self.machine.mask(state)  # which takes its own time
-            self.closing.allow(MAX_SECONDS)
+            self.closing.steps.allow(MASK_STEPS)
             ample = self._ample.get(state)
             if ample is None:
                 ample = self._ample[state] = self._growth.ample(state)
@@ -92,6 +93,7 @@ class Tight:
 
     def mask(self, state: int, remaining: int) -> np.ndarray:
         """[num_words] int32: the tokens after which `remaining` - 1 more are enough."""
+        self.closing.steps.allow(MASK_STEPS)
         bits = np.zeros(self._vocabulary.num_words * 32, bool)
         bits[: len(self._vocabulary)] = self._counts_of(state) < remaining
         if self.machine.is_complete(state):
@@ -110,7 +112,7 @@ class Tight:
 
     def _find_need(self, place: Place) -> int:
         lexed, frame = place
-        inner = self.closing.inner(lexed)
+        inner = self.closing.ways.inner(lexed)
         if inner is not None:
             return self._need_apart(lexed, inner, frame)
         walk = self._walk(lexed)
@@ -127,7 +129,7 @@ class Tight:
             return NEVER
         shadow = self._lexer.shadow(lexed)
         assert shadow is not None
-        longest = max((len(self.closing.way(target)[0]) for target in walk.reached), default=0)
+        longest = max((len(self.closing.ways.way(target)[0]) for target in walk.reached), default=0)
         return self.closing.place_count((lexed, frame)) + longest + APART + len(shadow.near)
 
     def _counts_of(self, state: int) -> np.ndarray:
@@ -155,7 +157,9 @@ class Tight:
         """The count of a place, or of what follows if its terminal may end here."""
         count = self.closing.place_count((lexed, frame))
         label = self._lexer.labels[lexed]
-        return count if label is None else min(count, self.count(self.machine.after(frame, label)))
+        if label is None:
+            return count
+        return min(count, self.closing.count(self.machine.after(frame, label)))
 
     def _past_end(self, place: Place, walk: Walk) -> Iterator[tuple[list[int], int]]:
         """Special tokens, and tokens that leave the terminal, with the count after them."""
@@ -183,16 +187,16 @@ class Tight:
                 if step.rest is not None:
                     todo.append((step.rest, target))
                 if step.token_ids:
-                    yield step.token_ids, self.count(target)
+                    yield step.token_ids, self.closing.count(target)
 
     # -- walks
 
     def _walk(self, lexed: int) -> Walk:
-        lexed = self.closing.alike(lexed)
+        lexed = self.closing.ways.alike(lexed)
         walks = self._shared.walks
         found = walks.get(lexed)
         if found is None:
-            if self.closing.inner(lexed) is not None:
+            if self.closing.ways.inner(lexed) is not None:
                 found = self._walk_out(lexed)
             else:
                 terminal, key = self._lexer.key(lexed)
@@ -213,7 +217,7 @@ class Tight:
         ends: dict[int, list[int]] = {}
         node: int | None = 0
         at = start
-        for byte in self.closing.way(start)[0]:
+        for byte in self.closing.ways.way(start)[0]:
             node, at = vocabulary.children(node or 0).get(byte), lexer.next(at, byte)
             if node is None or at == NOTHING:
                 break

@@ -21,15 +21,6 @@ NUM_ANSWERS = 500 if os.environ.get("RAMIFY_NIGHTLY") == "1" else 40
 MOST_SPARE = 20
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_hurry():
-    """What is found must not depend on the machine's load."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ramify.grammars.tight.MAX_SECONDS", 60.0)
-        patch.setattr("ramify.grammars.matcher.MAX_SECONDS", 60.0)
-        yield
-
-
 @pytest.fixture(scope="module")
 def tight_cases(exact_engine) -> list[tuple[Case, int]]:
     """Each case with the fewest tokens that certainly suffice for an answer."""
