@@ -26,7 +26,7 @@ MAX_ROWS = 2_000  # lexer states in one walk; tokens that lead to others are lef
 APART = 16  # tokens that telling a text apart from others may cost
 KEPT_WALKS = 64  # of all grammars over one lexer
 KEPT_COUNTS = 32
-MASK_STEPS = 100_000  # of searching for closing texts, for one mask: past it, limits are not kept to
+MASK_STEPS = 100_000  # of searches for closing texts, for one mask: past it, no limit is kept to
 
 
 class Walk(NamedTuple):
