@@ -35,7 +35,7 @@ class TokenRequest(msgspec.Struct, frozen=True):
     deadline: float | None = None  # time.monotonic() at which it ends with deadline_exceeded
     namespace: str = ""
     group: str | None = None
-    grammar: TokenGrammar | None = None  # what the answer must be; None: anything
+    grammar: TokenGrammar | None = None  # what the worker compiled `sampling`'s constraint to
 
 
 @dataclass(slots=True, eq=False)
@@ -142,7 +142,7 @@ class RowResult(NamedTuple):
     error: ErrorInfo | None = None  # this request's own fault, such as NaN logits
 
 
-class TokenDelta(msgspec.Struct, frozen=True):
+class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the worker sends back for one sequence after a step."""
 
     rid: str
@@ -163,7 +163,7 @@ COMPILE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 
 
 class GrammarStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Constrained decoding at the front: gauges of this moment and counters since start."""
+    """Constrained decoding: gauges of this moment and counters since start."""
 
     num_cached: int = 0  # grammars and refusals kept
     cached_bytes: int = 0  # estimate of what they take
@@ -193,5 +193,6 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_finished: int = 0  # sequences that ended by stop or length
     num_aborted: int = 0  # sequences
     num_failed: int = 0  # sequences that ended in an error
+    num_restarts: int = 0  # times the worker process died; the other counters then begin anew
     num_forced: int = 0  # tokens that a grammar forced, appended without a step of their own
     grammars: GrammarStats = GrammarStats()

@@ -69,6 +69,7 @@ class ProcessWorker:
         self._refusal = _error(Unavailable, "the worker is starting; try again", "loading")
         self._asked: dict[int, Future[Any]] = {}  # by call, not answered yet
         self._stats = EngineStats()
+        self._num_deaths = 0
         self._thread = threading.Thread(
             target=self._supervise, name="ramify-worker-process", daemon=True
         )
@@ -97,7 +98,7 @@ class ProcessWorker:
 
     def stats(self) -> EngineStats:
         """The counters as of the last published delta; those of a new process begin anew."""
-        return self._stats
+        return msgspec.structs.replace(self._stats, num_restarts=self._num_deaths)
 
     def close(self) -> None:
         """Abort what runs, publish the last deltas and end the process."""
@@ -146,6 +147,7 @@ class ProcessWorker:
             lived, why = self._run_one()
             if self._closing.is_set():
                 break
+            self._num_deaths += 1
             num_quick = num_quick + 1 if lived < QUICK_S else 0
             if not self._ready.done() or num_quick > len(BACKOFF_S):
                 log.error("%s; it is not started again", why.message)

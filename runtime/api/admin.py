@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from ramify.lang.errors import NotSupported
+from ramify.lang.errors import NotSupported, Unavailable
 from ramify.lang.protocol import ModelInfo
 from ramify.runtime.api.body import json_response, read_json
 from ramify.runtime.api.metrics import CONTENT_TYPE
@@ -38,10 +38,20 @@ class DetokenizeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 async def health(request: web.Request) -> web.StreamResponse:
-    """Handle `GET /health` and `/ready`: 200 while new requests are taken."""
-    phase = request.app[STATE].phase
-    response = json_response({"status": phase})
-    response.set_status(200 if phase == "ready" else 503)
+    """Handle `GET /health` and `/ready`: 200 while new requests are taken, else why not."""
+    state = request.app[STATE]
+    if state.phase != "ready":
+        return _not_ready({"status": state.phase})
+    try:
+        state.loaded().engine.check()
+    except Unavailable as error:
+        return _not_ready({"status": error.code, "message": error.message})
+    return json_response({"status": "ready"})
+
+
+def _not_ready(reply: dict[str, str]) -> web.Response:
+    response = json_response(reply)
+    response.set_status(503)
     return response
 
 

@@ -40,6 +40,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
     ("num_preemptions", "Times a request was sent back to waiting", lambda s: s.num_retracted),
     ("num_aborted_requests", "Sequences aborted", lambda s: s.num_aborted),
     ("num_failed_requests", "Sequences that ended in an error", lambda s: s.num_failed),
+    ("worker_restarts", "Times the worker process died", lambda s: s.num_restarts),
     (
         "forced_tokens",
         "Tokens a grammar forced, without a step of their own",

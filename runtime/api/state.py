@@ -57,6 +57,9 @@ class ServedEngine(Protocol):
     async def abort(self, rid: str) -> int:
         """End the request of exactly this id; the number of sequences ended."""
 
+    def check(self) -> None:
+        """Raise `Unavailable`, with the reason, unless requests are taken."""
+
     def stats(self) -> EngineStats:
         """Gauges of this moment and counters since start."""
 

@@ -56,6 +56,7 @@ class FakeEngine:
         default_factory=lambda: ErrorInfo(message="boom", type="EngineError", code="boom")
     )
     refusal: RamifyError | None = None
+    down: Unavailable | None = None  # what `check` says
     max_live: int = 2048
     context_length: int = 4096
     config: EngineConfig = field(default_factory=EngineConfig)
@@ -223,6 +224,10 @@ class FakeEngine:
             return 0
         self._live[rid].set()
         return 1
+
+    def check(self) -> None:
+        if self.down is not None:
+            raise self.down
 
     def stats(self) -> EngineStats:
         return EngineStats(num_running=len(self._live), num_slots=1000, num_free_slots=900)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 
+from ramify.lang.errors import Unavailable
 from ramify.lang.protocol import GenerateRequest, ModelInfo, text_prompt
 from ramify.runtime.api.app import Runner, build_app
 from ramify.runtime.api.state import ServerState
@@ -34,6 +35,7 @@ METRICS = {
     "ramify:request_queue_time_seconds": "histogram",
     "ramify:request_success_total": "counter",
     "ramify:time_to_first_token_seconds": "histogram",
+    "ramify:worker_restarts_total": "counter",
 }
 
 
@@ -117,6 +119,20 @@ async def test_while_loading_only_the_probes_and_metrics_answer():
         assert (await client.get("/health")).status_code == 200
         assert (await client.post("/generate", json=body)).status_code == 200
     await runner.cleanup()
+
+
+async def test_health_says_why_the_engine_takes_no_requests():
+    engine = FakeEngine(down=Unavailable("another is being started", code="engine_restarting"))
+    async with served(engine) as server:
+        for path in ("/health", "/ready"):
+            reply = await server.client.get(path)
+            assert reply.status_code == 503
+            assert reply.json() == {
+                "status": "engine_restarting",
+                "message": "another is being started",
+            }
+        engine.down = None
+        assert (await server.client.get("/health")).json() == {"status": "ready"}
 
 
 async def test_draining_refuses_what_is_new_and_finishes_what_runs():
