@@ -1,6 +1,7 @@
 """The whole model on one GPU: correctness first, then every workload of the targets.
 
     python -m benchmarks.gpu.serve --out DIR [--shapes 8B 0.6B] [--only single nano ...]
+    python -m benchmarks.gpu.serve --loop       # the loop's checks alone: loop_checks.py
 
 Random bf16 weights, greedy, token ids in, `ignore_eos`, an empty cache before each run; two runs
 of each workload, the better one counts. Correctness: logits of a prompt and of decode steps beside
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.gpu.loop_checks import check_loop
 from benchmarks.gpu.profile import profile_steps
 from benchmarks.gpu.workloads import SHAPES, WORKLOADS, Ask
 from benchmarks.kernels.measure import environment
@@ -85,7 +87,11 @@ class Core:
     def run(self, asks: Sequence[Ask]) -> list[list[int]]:
         """The tokens of every request."""
         self.add(asks)
-        outputs: list[list[int]] = [[] for _ in asks]
+        return self.answers(len(asks))
+
+    def answers(self, count: int) -> list[list[int]]:
+        """The tokens of the requests that were added, `count` of them with numbers for ids."""
+        outputs: list[list[int]] = [[] for _ in range(count)]
         loop = self.loop(self.scheduler, self.executor)
         while self.scheduler.has_work or loop.is_under_way:
             for delta in (delta for deltas in loop.turn() for delta in deltas):
@@ -251,6 +257,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--no-check", action="store_true")
+    parser.add_argument("--loop", action="store_true", help="the loop's checks alone")
     parser.add_argument("--no-profile", action="store_true")
     parser.add_argument("--commit")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes, nothing to compare")
@@ -280,10 +287,11 @@ def _run_shape(
         scale = 64
     started = time.perf_counter()
     model = make_model(config, folder)
+    no_check = options.no_check or options.loop
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
     print(f"-- {shape}: weights {time.perf_counter() - started:.1f} s", flush=True)
-    if not options.no_check:
+    if not no_check:
         errors = check_logits(model, folder, 1024 // scale, 32 // (8 if scale > 1 else 1))
         rows.append({"check": "logits", "shape": shape} | errors)
         print(f"logits, relative error against float32: {errors}", flush=True)
@@ -291,12 +299,21 @@ def _run_shape(
         torch.cuda.empty_cache()
     pool = make_pool(model, 4096 if options.smoke else None)
     print(f"-- kv pool {pool.num_slots:,} slots", flush=True)
-    if not options.no_check:
+    if not no_check:
         asks = _scaled(WORKLOADS["forks2k"].asks()[:16], scale, config["vocab_size"])
         asks = [ask._replace(num_out=min(ask.num_out, 64)) for ask in asks]
         equal = check_tokens(model, pool, asks[: 4 if scale > 1 else 16])
         rows.append({"check": "tokens", "shape": shape} | equal)
         print(f"requests with equal tokens, against no graphs and no sharing: {equal}", flush=True)
+    if options.loop:
+        scaled = {
+            name: _scaled(WORKLOADS[name].asks(), scale, config["vocab_size"])
+            for name in options.only
+            if WORKLOADS[name].shape == shape
+        }
+        found = check_loop(lambda loop: Core(model, pool, loop=loop), scaled, scale)
+        rows.append({"check": "loop", "shape": shape} | found)
+        return
     core = Core(model, pool)
     started = time.perf_counter()
     core.run(_scaled([Ask(list(range(10, 266)), 8)] * 2, scale, config["vocab_size"]))
