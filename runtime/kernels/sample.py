@@ -9,21 +9,44 @@ least each of
 
 and the draw is by inverse CDF in the order of token ids: the first kept token at which the running
 sum of w passes uniform * total. Tokens tied with the last one kept are kept too. `uniform` comes
-from the request's seed and position, so a draw does not depend on the batch.
+from the request's seed and position. How a row is cut and added up depends on V alone, so a draw
+does not depend on the batch. temperature 0 is the largest logit; -1 as in `argmax`, where there is
+no choice.
 
-The first two thresholds are found by bisection over the values: each pass over the row counts what
-lies above a pivot and moves to the nearest logit that exists, so it ends on a logit after about as
-many passes as the number of logits between the bounds has bits. The row stays in the L2 cache.
-temperature 0 is the largest logit; -1 as in `argmax`, where there is no choice.
+Each row is cut into chunks, a program for each; whoever finishes a row's last chunk goes on for the
+row. Three launches, of which each reads the logits once and does nothing for rows that need none:
+
+    scan    each chunk's maximum, and what it has above levels of a grid: a bracket of the threshold
+    narrow  only where a bracket holds more logits than a list: what lies above pivots within it
+    choose  the bracket's logits are listed, the thresholds found in the list, the token drawn
+
+A bracket that is still too long after that (some ten thousand equal logits, top_k of thousands) is
+searched in the row itself: slower, with the same result.
 """
+
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
 from ramify.runtime.kernels.argmax import argmax_ref
+from ramify.runtime.kernels.sample_bracket import (
+    RECORD,
+    STATE,
+    arrive,
+    begin_row,
+    narrow_row,
+    scan_chunk,
+    tally_grid,
+)
+from ramify.runtime.kernels.sample_draw import draw, find_floor, list_chunk
 
+LOG2E = tl.constexpr(1.4426950408889634)
 MIN_TEMPERATURE = tl.constexpr(1e-6)  # below it exp overflows; the likeliest token has it all
+LIST = tl.constexpr(4096)  # logits of a bracket that are listed
+_CHUNK = 4096  # logits of one program
 
 
 def sample_ref(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token_B) -> None:
@@ -51,172 +74,152 @@ def sample_ref(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, t
 
 
 @triton.jit
-def _threshold(
-    logits_ptr,
-    low,
-    high,
-    floor,
-    peak,
-    scale,
-    target,
-    V,
-    BY_WEIGHT: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """The largest logit t in [low, high] at which what lies in [max(t, floor), inf) has `target`.
-
-    `low` must have it; `low` and `high` are logits of the row.
-    """
-    while low < high:
-        pivot = low * 0.5 + high * 0.5
-        pivot = tl.where(pivot > low, pivot, high)
-        amount = tl.zeros([BLOCK], tl.float32)
-        above = tl.full([BLOCK], float("inf"), tl.float32)
-        below = tl.full([BLOCK], float("-inf"), tl.float32)
-        for start in tl.range(0, V, BLOCK, num_stages=4):
-            v = start + tl.arange(0, BLOCK)
-            x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
-            over = x >= pivot
-            if BY_WEIGHT:
-                weight = tl.exp2((x - peak) * scale)
-                amount += tl.where(over & (x >= floor), weight, 0.0)
-            else:
-                amount += over.to(tl.float32)
-            above = tl.minimum(above, tl.where(over, x, float("inf")))
-            below = tl.maximum(below, tl.where(over, float("-inf"), x))
-        enough = tl.sum(amount, 0) >= target
-        low = tl.where(enough, tl.min(above, 0), low)
-        high = tl.where(enough, high, tl.maximum(low, tl.max(below, 0)))
-    return low
+def _scale(temperature_ptr, row):
+    return LOG2E / tl.maximum(tl.load(temperature_ptr + row), MIN_TEMPERATURE)
 
 
+# fmt: off
 @triton.jit
-def _kept_weight(logits_ptr, floor, peak, scale, V, BLOCK: tl.constexpr):
-    """The sum of w over logits of at least `floor`, in the order the draw adds it up."""
-    total = 0.0
-    last = 0
-    for start in tl.range(0, V, BLOCK, num_stages=4):
-        v = start + tl.arange(0, BLOCK)
-        x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
-        keep = (x >= floor) & (x > float("-inf"))
-        total += tl.sum(tl.where(keep, tl.exp2((x - peak) * scale), 0.0), 0)
-        last = tl.maximum(last, tl.max(tl.where(keep, v, 0), 0))
-    return total, last
-
-
-@triton.jit
-def _sample_kernel(
-    logits_ptr,
-    temperature_ptr,
-    top_k_ptr,
-    top_p_ptr,
-    min_p_ptr,
-    uniform_ptr,
-    token_ptr,
-    stride_b,
-    V,
-    BLOCK: tl.constexpr,
+def _scan_kernel(
+    logits_ptr, temperature_ptr, top_k_ptr, top_p_ptr, token_ptr, records_ptr, states_ptr,
+    arrived_ptr, stride_b, V, BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
+    chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    num_chunks = tl.num_programs(0)
     logits_ptr += row * stride_b
-    best = tl.full([BLOCK], float("-inf"), tl.float32)
-    worst = tl.full([BLOCK], float("inf"), tl.float32)
-    index = tl.zeros([BLOCK], tl.int32)
-    num_nan = tl.zeros([BLOCK], tl.int32)
-    for start in tl.range(0, V, BLOCK, num_stages=4):
-        v = start + tl.arange(0, BLOCK)
-        x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
-        num_nan += (x != x).to(tl.int32)
-        index = tl.where(x > best, v, index)
-        best = tl.where(x > best, x, best)
-        worst = tl.minimum(worst, tl.where(x > float("-inf"), x, float("inf")))
-    peak = tl.max(best, 0)
-    token = tl.min(tl.where(best == peak, index, 2147483647), 0)
-    lowest = tl.min(worst, 0)
-    if (tl.max(num_nan, 0) > 0) | (tl.abs(peak) == float("inf")):
-        tl.store(token_ptr + row, -1)
-        return
+    records_ptr += row * num_chunks * RECORD
+    record_ptr = records_ptr + chunk * RECORD
+    peak, token, count, lowest = scan_chunk(logits_ptr, chunk * BLOCK, V, BLOCK, STRIP)
+    tl.store(record_ptr, peak)
+    tl.store(record_ptr + 1, token.to(tl.float32))
+    tl.store(record_ptr + 2, count.to(tl.float32))
+    tl.store(record_ptr + 3, lowest)
     temperature = tl.load(temperature_ptr + row)
-    if temperature == 0.0:
-        tl.store(token_ptr + row, token)
-        return
-
-    temperature = tl.maximum(temperature, MIN_TEMPERATURE)
-    scale = 1.4426950408889634 / temperature
-    floor = lowest
-    top_k = tl.load(top_k_ptr + row)
-    if (top_k > 0) & (top_k < V):
-        enough = tl.zeros([BLOCK], tl.float32)
-        for start in tl.range(0, V, BLOCK, num_stages=4):  # fewer than top_k may be allowed at all
-            v = start + tl.arange(0, BLOCK)
-            x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
-            enough += (x > float("-inf")).to(tl.float32)
-        if tl.sum(enough, 0) > top_k:
-            floor = _threshold(
-                logits_ptr,
-                lowest,
-                peak,
-                lowest,
-                peak,
-                scale,
-                top_k.to(tl.float32),
-                V,
-                False,
-                BLOCK,
-            )
-    top_p = tl.load(top_p_ptr + row)
-    if top_p < 1.0:
-        total, _ = _kept_weight(logits_ptr, floor, peak, scale, V, BLOCK)
-        floor = _threshold(
-            logits_ptr, floor, peak, floor, peak, scale, total * top_p, V, True, BLOCK
+    top_k, p = tl.load(top_k_ptr + row), tl.load(top_p_ptr + row)
+    scale = _scale(temperature_ptr, row)
+    if (temperature > 0.0) & (((top_k > 0) & (top_k < V)) | (p < 1.0)):
+        tally_grid(logits_ptr, chunk * BLOCK, record_ptr, peak, scale, V, BLOCK, STRIP)
+    if arrive(arrived_ptr + row, num_chunks):
+        begin_row(
+            records_ptr, states_ptr + row * STATE, token_ptr + row, num_chunks, temperature, scale,
+            top_k, p, CHUNKS,
         )
-    min_p = tl.load(min_p_ptr + row)
-    if min_p > 0.0:
-        floor = tl.maximum(floor, peak + temperature * tl.log(min_p))
 
-    total, last = _kept_weight(logits_ptr, floor, peak, scale, V, BLOCK)
-    point = total * tl.load(uniform_ptr + row)
-    running = 0.0
-    found = -1
-    start = 0
-    while (start < V) & (found < 0):
-        v = start + tl.arange(0, BLOCK)
-        x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
-        keep = (x >= floor) & (x > float("-inf"))
-        weight = tl.where(keep, tl.exp2((x - peak) * scale), 0.0)
-        here = tl.sum(weight, 0)
-        if running + here > point:
-            passed = keep & (weight > 0.0) & (running + tl.cumsum(weight, 0) > point)
-            first = tl.min(tl.where(passed, v, 2147483647), 0)
-            # cumsum may round below the sum: then it is the last kept token of this block
-            ending = tl.max(tl.where(keep & (weight > 0.0), v, 0), 0)
-            found = tl.minimum(first, ending)
-        running += here
-        start += BLOCK
-    tl.store(token_ptr + row, tl.where(found < 0, last, found))
+
+@triton.jit
+def _narrow_kernel(
+    logits_ptr, temperature_ptr, top_p_ptr, records_ptr, states_ptr, arrived_ptr, stride_b, V,
+    BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
+):
+    row = tl.program_id(1).to(tl.int64)
+    state_ptr = states_ptr + row * STATE
+    if tl.load(state_ptr + 4) - tl.load(state_ptr + 10) > LIST:
+        narrow_row(
+            logits_ptr + row * stride_b, records_ptr + row * tl.num_programs(0) * RECORD,
+            state_ptr, arrived_ptr + row, _scale(temperature_ptr, row), tl.load(top_p_ptr + row),
+            V, BLOCK, STRIP, CHUNKS,
+        )
+
+
+@triton.jit
+def _choose_kernel(
+    logits_ptr, temperature_ptr, top_p_ptr, min_p_ptr, uniform_ptr, token_ptr, records_ptr,
+    states_ptr, list_ptr, ids_ptr, arrived_ptr, cursor_ptr, stride_b, V, BLOCK: tl.constexpr,
+    STRIP: tl.constexpr, CHUNKS: tl.constexpr,
+):
+    chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    state_ptr = states_ptr + row * STATE
+    peak = tl.load(state_ptr)
+    if peak == peak:
+        num_chunks = tl.num_programs(0)
+        logits_ptr += row * stride_b
+        kept_ptr = records_ptr + row * num_chunks * RECORD
+        list_ptr += row * LIST
+        ids_ptr += row * LIST
+        scale = _scale(temperature_ptr, row)
+        min_p = tl.load(min_p_ptr + row)
+        least = float("-inf")
+        if min_p > 0.0:
+            least = peak + tl.log2(min_p) / scale
+        hi = tl.load(state_ptr + 9)
+        num = (tl.load(state_ptr + 4) - tl.load(state_ptr + 10)).to(tl.int32)
+        is_listed = num <= LIST
+        kept = list_chunk(
+            logits_ptr, chunk * BLOCK, list_ptr, ids_ptr, cursor_ptr + row, tl.load(state_ptr + 3),
+            hi, tl.maximum(hi, least), peak, scale, V, is_listed & (num > 0), BLOCK,
+        )
+        tl.store(kept_ptr + chunk, kept)
+        if arrive(arrived_ptr + row, num_chunks):
+            tl.store(cursor_ptr + row, 0)
+            num = tl.where(is_listed, num, V)
+            floor = hi
+            if num > 0:
+                floor = find_floor(
+                    list_ptr, logits_ptr, state_ptr, num, is_listed, tl.load(top_p_ptr + row),
+                    scale, STRIP,
+                )
+            token = draw(
+                list_ptr, ids_ptr, logits_ptr, kept_ptr, num, is_listed, num_chunks,
+                tl.maximum(floor, least), hi, peak, scale, tl.load(uniform_ptr + row), V, BLOCK,
+                STRIP, CHUNKS,
+            )
+            tl.store(token_ptr + row, token)
+
+
+class _Scratch(NamedTuple):
+    """Between the launches of one call; shared by the calls of one stream."""
+
+    records: torch.Tensor  # [B * chunks * RECORD] float32
+    states: torch.Tensor  # [B * STATE] float32
+    listed: torch.Tensor  # [B * LIST] float32: logits in the bracket
+    ids: torch.Tensor  # [B * LIST] int32: their tokens
+    arrived: torch.Tensor  # [B] int32: chunks that are done; zero between launches
+    cursor: torch.Tensor  # [B] int32: logits listed; zero between calls
+
+
+@lru_cache(maxsize=64)
+def _scratch(rows: int, num_chunks: int, device: torch.device) -> _Scratch:
+    return _Scratch(
+        torch.empty(rows * num_chunks * RECORD.value, dtype=torch.float32, device=device),
+        torch.empty(rows * STATE.value, dtype=torch.float32, device=device),
+        torch.empty(rows * LIST.value, dtype=torch.float32, device=device),
+        torch.empty(rows * LIST.value, dtype=torch.int32, device=device),
+        torch.zeros(rows, dtype=torch.int32, device=device),
+        torch.zeros(rows, dtype=torch.int32, device=device),
+    )
 
 
 def sample(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token_B) -> None:
     """Draw token_B [B] int32 from logits_BV [B, V], of any float dtype; rows may be strided.
 
     temperature, top_p, min_p, uniform (in [0, 1)) are [B] float32; top_k [B] int32, -1 = all.
+    Calls share scratch memory: run them on one stream.
     """
     rows, vocab = logits_BV.shape
     if logits_BV.stride(1) != 1:
         raise ValueError("the vocabulary must be contiguous")
     if not rows:
         return
-    block = min(4096, triton.next_power_of_2(vocab))
-    _sample_kernel[(rows,)](
-        logits_BV,
-        temperature_B,
-        top_k_B,
-        top_p_B,
-        min_p_B,
-        uniform_B,
-        token_B,
-        logits_BV.stride(0),
-        vocab,
-        BLOCK=block,
-        num_warps=min(16, max(1, block // 256)),
+    block = min(_CHUNK, max(16, triton.next_power_of_2(vocab)))
+    num_chunks = triton.cdiv(vocab, block)
+    scratch = _scratch(triton.next_power_of_2(rows), num_chunks, logits_BV.device)
+    records, states, listed, ids, arrived, cursor = scratch
+    shape = {
+        "BLOCK": block,
+        "STRIP": min(512, block),
+        "CHUNKS": triton.next_power_of_2(num_chunks),
+        "num_warps": 4,
+    }
+    grid, size = (num_chunks, rows), (logits_BV.stride(0), vocab)
+    _scan_kernel[grid](
+        logits_BV, temperature_B, top_k_B, top_p_B, token_B, records, states, arrived, *size,
+        **shape,
     )
+    _narrow_kernel[grid](
+        logits_BV, temperature_B, top_p_B, records, states, arrived, *size, **shape
+    )
+    _choose_kernel[grid](
+        logits_BV, temperature_B, top_p_B, min_p_B, uniform_B, token_B, records, states, listed,
+        ids, arrived, cursor, *size, **shape,
+    )
+# fmt: on

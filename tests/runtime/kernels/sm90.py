@@ -114,12 +114,13 @@ def kernels():
     merge |= {"K": 8, "GROUP": 4, "BLOCK_G": 4, "D": 128, "BLOCK_D": 128, "PARTS": 8}
     yield "attention, merge", attention._merge_kernel, merge, 1, 3
     yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5
-    sampling = _pointers("temperature_ptr top_p_ptr min_p_ptr uniform_ptr", "*fp32") | _pointers(
-        "top_k_ptr token_ptr", "*i32"
-    )
-    row = {"logits_ptr": "*bf16", "stride_b": "i32!", "V": "i32!", "BLOCK": 8192}
-    sampling |= row | {"BLOCK": 4096}
-    yield "sample", sample._sample_kernel, sampling, 16, 3
+    sampling = _pointers(
+        "temperature_ptr top_p_ptr min_p_ptr uniform_ptr records_ptr states_ptr list_ptr", "*fp32"
+    ) | _pointers("top_k_ptr token_ptr ids_ptr arrived_ptr cursor_ptr", "*i32")
+    row = {"logits_ptr": "*fp32", "stride_b": "i32!", "V": "i32!", "BLOCK": 8192}
+    sampling |= row | {"BLOCK": 4096, "STRIP": 512, "CHUNKS": 64}
+    for stage in ("scan", "narrow", "choose"):
+        yield f"sample, {stage}", getattr(sample, f"_{stage}_kernel"), sampling, 4, 3
     best = row | {"token_ptr": "*i32", "BLOCK": 4096}
     yield "argmax", argmax._argmax_kernel, best, 16, 3
     top = _pointers("logprob_ptr top_logprob_ptr", "*fp32") | _pointers(

@@ -84,3 +84,50 @@ def test_fewer_tokens_allowed_than_top_k():
 def test_no_rows():
     empty = torch.zeros(0, 5, device=DEVICE)
     assert draw(sample, empty, 1.0, 5, 0.9, 0.1, torch.zeros(0, device=DEVICE)) == []
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 30.0])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [
+        (1.0, -1, 0.9),  # flat: the bracket is narrowed, and searched in the row if that fails
+        (1.0, 6000, 1.0),
+        (1.0, 6000, 0.5),  # more between the two thresholds than the list holds
+        (0.02, 300, 0.99),
+    ],
+)
+def test_any_spread_of_the_logits(spread, temperature, top_k, top_p):
+    torch.manual_seed(1)
+    logits = spread * torch.randn(2, 9000, device=DEVICE) - 7.0
+    uniform = torch.tensor([0.30004, 0.90004], device=DEVICE)
+    ours = draw(sample, logits, temperature, top_k, top_p, 0.0, uniform)
+    assert ours == draw(sample_ref, logits, temperature, top_k, top_p, 0.0, uniform)
+
+
+def test_draws_do_not_depend_on_the_batch():
+    torch.manual_seed(0)
+    logits = torch.randn(5, 6000, device=DEVICE)
+    uniform = torch.rand(5, device=DEVICE)
+    together = draw(sample, logits, 0.9, 500, 0.9, 0.01, uniform)
+    alone = [
+        draw(sample, logits[i : i + 1], 0.9, 500, 0.9, 0.01, uniform[i : i + 1])[0]
+        for i in range(5)
+    ]
+    assert together == alone
+
+
+def test_rows_with_parameters_of_their_own():
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(4, 700, device=DEVICE)
+    logits[2] *= 1e6  # past the grid of levels
+    columns = [
+        torch.tensor([0.0, 0.5, 1e-9, 1.5], device=DEVICE),
+        torch.tensor([5, -1, 50, 20], dtype=torch.int32, device=DEVICE),
+        torch.tensor([0.5, 0.7, 0.9, 1.0], device=DEVICE),
+        torch.tensor([0.0, 0.0, 0.0, 0.2], device=DEVICE),
+        torch.tensor([0.5, 0.1, 0.99, 0.7], device=DEVICE),
+    ]
+    ours, theirs = (torch.full((4,), -7, dtype=torch.int32, device=DEVICE) for _ in range(2))
+    sample(logits, *columns, ours)
+    sample_ref(logits, *columns, theirs)
+    assert ours.tolist() == theirs.tolist()
