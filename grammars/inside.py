@@ -33,6 +33,7 @@ class Inside(NamedTuple):
     without: np.ndarray | None = None  # [num] int32: tokens of the row that do not
     to_try: tuple[int, ...] = ()  # tokens that only stepping can tell of
     is_exact: bool = True  # else tokens past an end are not all allowed: step them too
+    is_last: bool = False  # if not exact: but for those that go on to where texts are kept apart
 
 
 NOTHING = 0  # the state of no terminal: it reads nothing
@@ -256,6 +257,7 @@ class InsideTables:
             self._without(base, near),
             to_try=tuple(near),
             is_exact=False,
+            is_last=shadow.is_last,
         )
 
     def _without(self, base: Inside, token_ids: "set[int]") -> np.ndarray | None:

@@ -97,7 +97,7 @@ class Lexer:
             if pair is None:
                 return NOTHING
             terminal, key = pair
-            moves = self._moves[state]
+            moves = self.cheap_moves(state)
             to = terminal.move(key, byte) if moves is None else moves.get(byte)
             target = NOTHING if to is None else self.state(terminal, to)
             self._next[state][byte] = target
@@ -112,6 +112,11 @@ class Lexer:
                 token_id: self.state(terminal, to) for token_id, to in terminal.special(key).items()
             }
         return found
+
+    def keeps_texts_apart(self, state: int) -> bool:
+        """Has its terminal a label for each text?"""
+        pair = self._keys[state]
+        return pair is not None and pair[0].keeps_texts_apart
 
     def shadow(self, state: int) -> Shadow | None:
         """A state that reads almost the same."""

@@ -289,11 +289,18 @@ class Machine:
         self._collect(items, found)
         return found.row()
 
-    def _collect(self, items: "list[_Item]", found: "_Found") -> None:
-        """Add the tokens of which the remainders can be read at the places."""
+    def _collect(
+        self, items: "list[_Item]", found: "_Found", aside: "list[_Item] | None" = None
+    ) -> None:
+        """Add the tokens of which the remainders can be read at the places. With `aside`, leave
+        there what goes into terminals that keep their texts apart."""
         seen = set(items)
         inside_of, after = self.lexer.inside, self._after
-        for remainder, lexed, frame in items:  # which grow
+        for item in items:  # which grow
+            remainder, lexed, frame = item
+            if aside is not None and self.lexer.keeps_texts_apart(lexed):
+                aside.append(item)
+                continue
             inside = inside_of(lexed, remainder)
             if inside.without is not None:
                 found.less.append(inside)
@@ -319,13 +326,21 @@ class Machine:
 
     def _try(self, inside: Inside, place: Place, found: "_Found") -> None:
         """Of tokens that may not be allowed at a place, add those that are."""
-        past = _Found(self.lexer.vocabulary)
+        sure, past = _Found(self.lexer.vocabulary), _Found(self.lexer.vocabulary)
+        items: list[_Item] = []
         for label, rest in inside.exits:
             out = set[Place]()
             self.resume(place[1], label, out)
-            self._collect([(rest, *after) for after in out if after != DONE], past)
+            items += [(rest, *after) for after in out if after != DONE]
+        if inside.is_last:
+            aside: list[_Item] = []
+            self._collect(items, sure, aside)
+            items = aside
+        self._collect(items, past)
+        to_try = past.all_token_ids().union(inside.to_try)
+        found.token_ids += sure.all_token_ids() - to_try
         alone = self._intern((place,))
-        for token_id in {*past.all_token_ids(), *inside.to_try}:
+        for token_id in to_try:
             self.lexer.spend(10)
             if self.step_token(alone, token_id) != DEAD:
                 found.token_ids.append(token_id)
@@ -360,7 +375,9 @@ class _Found:
             set_bits(row, np.array(self.token_ids, np.int32))
         return row
 
-    def all_token_ids(self) -> list[int]:
-        """All of them, as a list."""
+    def all_token_ids(self) -> set[int]:
+        """All of them, as a set."""
+        if not self.rows and not self.less:
+            return set(self.token_ids)
         bits = np.unpackbits(self.row().view(np.uint8), bitorder="little")
-        return np.flatnonzero(bits).tolist()  # type: ignore[no-any-return]
+        return set(np.flatnonzero(bits).tolist())

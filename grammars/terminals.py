@@ -25,6 +25,7 @@ class Terminal:
 
     start: Key
     is_wide = False  # are there keys with many transitions, so that `move` is cheaper?
+    keeps_texts_apart = False  # is there a label for each text, not for each kind of text?
 
     def transitions(self, key: Key) -> "Mapping[int, Key | Elsewhere]":
         """Next key of each byte that leads on."""
@@ -101,8 +102,9 @@ class Shadow(NamedTuple):
 
     With `texts`: those of the trie below `node` (byte -> node; the leaves) may not be read. With
     `lengths`: it ends after that many characters only, and no more are read. With neither: the
-    texts of `near` were read before and may not be read again. With `label`: the same, but every
-    end has this label. `reach`: the shadow is true for tokens of that many bytes.
+    texts of `near` were read before and may not be read again (`is_last`: see `Captured`). With
+    `label`: the same, but every end has this label. `reach`: the shadow is true for tokens of that
+    many bytes.
     """
 
     terminal: Terminal
@@ -112,6 +114,7 @@ class Shadow(NamedTuple):
     lengths: tuple[int, int | None] | None = None
     reach: int | None = None
     near: tuple[bytes, ...] = ()
+    is_last: bool = False
     label: int | None = None
 
 

@@ -2,7 +2,8 @@
 
 from typing import Literal, NamedTuple
 
-from ramify.grammars.json_schema.keys import Captured, ClassifiedNames, DeclaredNames, NameTrie
+from ramify.grammars.json_schema.captured import Captured
+from ramify.grammars.json_schema.keys import ClassifiedNames, DeclaredNames, NameTrie
 from ramify.grammars.json_schema.layout import Layout
 from ramify.grammars.json_schema.recorder import Noted
 from ramify.grammars.limits import Budget
@@ -48,6 +49,8 @@ class Wanted(NamedTuple):
 
 class ObjectNode:
     """One case of an object schema. Complete once `finish` has seen which values can be written."""
+
+    _is_recorded = False
 
     def __init__(
         self,
@@ -297,7 +300,9 @@ class ObjectNode:
     def _capture(self, names: Terminal, others: frozenset[str]) -> Captured:
         found = self._captured.get((names, others))
         if found is None:
-            found = self._captured[names, others] = Captured(names, others, is_name=True)
+            found = self._captured[names, others] = Captured(
+                names, others, is_name=True, is_last=not self._is_recorded
+            )
         return found
 
     def _other_value(

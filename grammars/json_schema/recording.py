@@ -10,60 +10,21 @@ from typing import cast
 from weakref import WeakKeyDictionary
 
 from ramify.grammars.json_schema.arrays import ArrayNode, ItemPlace, Way
+from ramify.grammars.json_schema.captured import Captured
 from ramify.grammars.json_schema.context import ValueNode
-from ramify.grammars.json_schema.keys import Captured
-from ramify.grammars.json_schema.numbers import Number, plain_number
 from ramify.grammars.json_schema.objects import MemberPlace, ObjectNode, Wanted
-from ramify.grammars.json_schema.recorder import UNKNOWN, Noted, Recorder, can_differ
+from ramify.grammars.json_schema.recorded_texts import (
+    RecordedText,
+    RecordedWords,
+    are_apart,
+    plain_terminal,
+)
+from ramify.grammars.json_schema.recorder import Noted, Recorder, can_differ
 from ramify.grammars.machine import Machine, Node, Place
 from ramify.grammars.terminals import Elsewhere, Key, Literals, Terminal
 
 NONE = frozenset[int]()
 MAX_FEW = 256  # of a value of more scalars than this there is always one left
-
-
-class RecordedText(Captured):
-    """A scalar's texts, less those of some values; the label is the number of the value."""
-
-    def __init__(self, inner: Terminal, recorder: Recorder, unlike: frozenset[int]) -> None:
-        texts = (text for text in recorder.texts(unlike) if _reads(inner, text.encode()))
-        super().__init__(inner, texts, is_name=False)
-        self._recorder = recorder
-        self._unlike = unlike
-
-    def label(self, key: Key) -> int | None:
-        """The number of the value that was read."""
-        if key[0].label(key[1]) is None:
-            return None
-        number = self._recorder.scalar(key[2])
-        return None if number in self._unlike else number
-
-    def unknown_label(self, label: int) -> int:
-        """Of any value."""
-        return UNKNOWN
-
-
-@lru_cache(maxsize=8192)
-def _reads(terminal: Terminal, text: bytes) -> bool:
-    key: Key = terminal.start
-    for byte in text:
-        target = terminal.move(key, byte)
-        if target is None:
-            return False
-        terminal, key = target if isinstance(target, Elsewhere) else (terminal, target)
-    return terminal.label(key) is not None
-
-
-@lru_cache(maxsize=4096)
-def plain_terminal(terminal: Terminal) -> Terminal:
-    """The scalars of a terminal, each written in one way."""
-    if isinstance(terminal, Number):
-        return plain_number(terminal)
-    if isinstance(terminal, Literals):
-        recorder = Recorder()
-        numbers = frozenset(map(recorder.scalar, terminal.texts))
-        return Literals(sorted(text.encode() for text in recorder.texts(numbers)))
-    return terminal
 
 
 class Recording:
@@ -72,7 +33,8 @@ class Recording:
     def __init__(self) -> None:
         self.recorder = Recorder()
         self._twins: dict[Node, RecordedValue | RecordedObject | RecordedArray] = {}
-        self._texts: dict[tuple[Terminal, frozenset[int]], RecordedText] = {}
+        self._texts: dict[tuple[Terminal, frozenset[int], bool], RecordedText] = {}
+        self._words: dict[Terminal, RecordedWords] = {}
 
     def value(self, node: Node) -> "RecordedValue":
         """The twin of a value."""
@@ -94,12 +56,33 @@ class Recording:
             self._twins[node] = found
         return cast("RecordedObject | RecordedArray", found)
 
-    def text(self, terminal: Terminal, unlike: frozenset[int]) -> RecordedText:
-        """A terminal's texts without those of some values."""
-        found = self._texts.get((terminal, unlike))
-        if found is None:
-            found = self._texts[terminal, unlike] = RecordedText(terminal, self.recorder, unlike)
-        return found
+    def begin(
+        self,
+        machine: Machine,
+        terminal: Terminal,
+        unlike: frozenset[int],
+        frame: int,
+        out: set[Place],
+        *,
+        is_last: bool = False,
+    ) -> None:
+        """Add the place before a terminal's texts without those of some values, if any is left.
+        `is_last`: see `Captured`."""
+        if isinstance(terminal, Literals) and are_apart(terminal):
+            words = self._words.get(terminal)
+            if words is None:
+                words = self._words[terminal] = RecordedWords(terminal, self.recorder)
+            start = words.unlike(unlike)
+            if start is not None:
+                machine.begin_at(words, start, frame, out)
+            return
+        key = (terminal, unlike, is_last)
+        text = self._texts.get(key)
+        if text is None:
+            text = RecordedText(terminal, self.recorder, unlike, is_last=is_last)
+            self._texts[key] = text
+        if text.is_live:
+            machine.begin(text, frame, out)
 
 
 class RecordedValue:
@@ -112,18 +95,24 @@ class RecordedValue:
     def enter(self, machine: Machine, parent: int, out: set[Place]) -> None:
         """At the start of each alternative."""
         for terminal in self._node.terminals:
-            machine.begin(self._recording.text(terminal, NONE), parent, out)
+            self._recording.begin(machine, terminal, NONE, parent, out)
         for node in self._node.nodes:
             self._recording.composite(node).enter_unlike(machine, parent, out, NONE)
 
     def enter_unlike(
-        self, machine: Machine, parent: int, out: set[Place], unlike: frozenset[int]
+        self,
+        machine: Machine,
+        parent: int,
+        out: set[Place],
+        unlike: frozenset[int],
+        *,
+        is_last: bool,
     ) -> None:
-        """As `enter`; but the value is none of some others."""
+        """As `enter`; but the value is none of some others. `is_last`: of scalars, see
+        `Captured`."""
         for terminal in self._node.terminals:
-            text = self._recording.text(plain_terminal(terminal), unlike)
-            if text.is_live:
-                machine.begin(text, parent, out)
+            plain = plain_terminal(terminal)
+            self._recording.begin(machine, plain, unlike, parent, out, is_last=is_last)
         for node in self._node.nodes:
             self._recording.composite(node).enter_unlike(machine, parent, out, unlike)
 
@@ -138,6 +127,8 @@ class RecordedValue:
 
 class RecordedObject(ObjectNode):
     """An object's members by their names. Each name is written once."""
+
+    _is_recorded = True
 
     def __init__(self, node: ObjectNode, recording: Recording) -> None:
         self.__dict__.update(node.__dict__)  # finished
@@ -191,6 +182,7 @@ class RecordedArray(ArrayNode):
         self._recorder = recording.recorder
         self._recording = recording
         self._allowed: dict[tuple[int, frozenset[str]], tuple[bool, frozenset[str]]] = {}
+        self._is_endless = all(texts is None for texts in self.texts)
 
     def enter_unlike(
         self, machine: Machine, parent: int, out: set[Place], unlike: frozenset[int]
@@ -232,12 +224,20 @@ class RecordedArray(ArrayNode):
         texts = self._left(position)[1]
         numbers = frozenset(self._recorder.scalar(text.encode()) for text in texts)
         seen = frozenset(cast(tuple[int, ...], position.noted.value))
-        value.enter_unlike(machine, frame, out, seen | numbers)
+        is_last = self._is_endless and self._is_outermost(machine, frame)
+        value.enter_unlike(machine, frame, out, seen | numbers, is_last=is_last)
+
+    def _is_outermost(self, machine: Machine, frame: int) -> bool:
+        """Is the array of a frame not a part of another value that is recorded?"""
+        parent = machine.frame_at(machine.frame_at(frame).parent).node
+        return not isinstance(parent, RecordedObject | RecordedArray)
 
     def _left(self, position: ItemPlace) -> tuple[bool, frozenset[str]]:
-        """Is there an item left for this place? And the scalars that it may not be: those seen,
-        and those without which the items to come could not all differ."""
+        """Is there an item left for this place? And the scalars that it may not be beside those
+        seen: those without which the items to come could not all differ."""
         assert position.noted is not None
+        if self._is_endless:
+            return True, frozenset()
         numbers = frozenset(cast(tuple[int, ...], position.noted.value))
         key = (position.num, self._recorder.texts(numbers))
         found = self._allowed.get(key)

@@ -8,7 +8,7 @@ import pytest
 
 from ramify.grammars import GrammarError, JsonSchemaSpec, Matcher, compile_grammar
 from tests.grammars.conformance import BYTES, fits
-from tests.grammars.vocabularies import byte_vocabulary, sample
+from tests.grammars.vocabularies import allowed, brute_force, byte_vocabulary, sample
 
 VOCABULARY = byte_vocabulary(b'", "', b"1, ", b"], [", b'"a', b"}, {", b"}]", b'": 1', b".5")
 
@@ -87,6 +87,49 @@ def test_sampled_arrays_are_valid(schema):
             num += 1
             assert check.is_valid(json.loads(text)), text
     assert num
+
+
+STRINGS = {"type": "array", "uniqueItems": True, "items": {"type": "string"}}
+PAST_ENDS = byte_vocabulary(
+    *(left + right for left in (b"", b"a", b"b", b"ab") for right in (b'"', b'",', b'", "', b'"]')),
+    *(b'","a', b'a", "a"', b'a", "a", "a', b'b", "a", "b"]', b"1,", b"1, 1", b"2, 1]", b"]]"),
+    *(b'["a"', b'["a"]', b'"], ["a"]', b'"], ["b", "a', b"}, {", b'{"a', b'": "a", "', b"1]}"),
+    *(b'"a": "a"', b'a": "b", "a": "', b'"}', b'"}, {"a": "a"}', b'", "b": "b"}]', b"ull, nul"),
+)
+LIKELY = {*b'ab12{}[]:, "', *b"null"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        STRINGS,
+        {**STRINGS, "minItems": 2, "maxItems": 3},
+        {**STRINGS, "items": {"type": "string", "maxLength": 1}},
+        {**STRINGS, "items": {"enum": ["a", "b", "ab"]}},
+        {**STRINGS, "items": {"anyOf": [{"enum": [1, 2, "ab"]}, {"type": "string"}]}},
+        {**STRINGS, "items": {"type": ["integer", "null"], "minimum": 1}},
+        {**STRINGS, "items": {"type": "array", "items": {"type": "string"}}},
+        {**STRINGS, "items": {"type": ["object", "string"]}},
+        {"type": "array", "items": STRINGS},
+        {"properties": {"a": STRINGS, "b": {"type": "string"}}, "minProperties": 2},
+        {"type": "object", "minProperties": 3, "additionalProperties": {"type": "string"}},
+    ],
+    ids=json.dumps,
+)
+def test_tokens_past_the_end_of_an_item_are_told_apart(schema):
+    grammar = compile_grammar(
+        JsonSchemaSpec(json.dumps(schema), order="any", whitespace="spaced"), PAST_ENDS
+    )
+    rng = random.Random(json.dumps(schema))
+    for _ in range(6):
+        matcher = Matcher(grammar)
+        for _ in range(12):
+            tokens = allowed(matcher)
+            assert tokens == brute_force(matcher)
+            texts = {token: PAST_ENDS.token_bytes[token] or b"?" for token in tokens}
+            likely = [token for token, text in texts.items() if LIKELY.issuperset(text)]
+            if not likely or not matcher.accept(rng.choice(sorted(likely))):
+                break
 
 
 @pytest.mark.parametrize(

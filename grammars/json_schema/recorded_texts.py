@@ -1,0 +1,117 @@
+"""The scalars of items that have to differ, as terminals: the label is the number of the value."""
+
+from functools import lru_cache
+from itertools import pairwise
+
+from ramify.grammars.json_schema.captured import Captured
+from ramify.grammars.json_schema.numbers import Number, plain_number
+from ramify.grammars.json_schema.recorder import UNKNOWN, Recorder
+from ramify.grammars.terminals import Elsewhere, Key, Literals, Selected, Terminal, TextTrie
+
+
+class RecordedText(Captured):
+    """A scalar's texts, less those of some values; the label is the number of the value."""
+
+    def __init__(
+        self, inner: Terminal, recorder: Recorder, unlike: frozenset[int], *, is_last: bool
+    ) -> None:
+        first = _first_bytes(inner)
+        texts = (
+            text
+            for text in recorder.texts(unlike)
+            if ord(text[0]) in first and _reads(inner, text.encode())
+        )
+        super().__init__(inner, texts, is_name=False, is_last=is_last)
+        self._recorder = recorder
+        self._unlike = unlike
+
+    def label(self, key: Key) -> int | None:
+        """The number of the value that was read."""
+        if key[0].label(key[1]) is None:
+            return None
+        number = self._recorder.scalar(key[2])
+        return None if number in self._unlike else number
+
+    def unknown_label(self, label: int) -> int:
+        """Of any value."""
+        return UNKNOWN
+
+
+class RecordedWords(Terminal):
+    """Listed scalars, less those of some values; the label is the number of the value.
+
+    Key: ("in", node, bit set of the texts below it that may be read), so that the states inside a
+    text are the same whichever others may be; or ("end", number of the value).
+    """
+
+    keeps_texts_apart = True
+
+    def __init__(self, inner: Literals, recorder: Recorder) -> None:
+        self._trie = TextTrie(inner.texts)
+        self._numbers = [recorder.scalar(text) for text in inner.texts]
+        self._texts_of: dict[int, int] = {}  # number -> bit set of its texts
+        for index, number in enumerate(self._numbers):
+            self._texts_of[number] = self._texts_of.get(number, 0) | 1 << index
+        self.start: Key = self.unlike(frozenset())
+
+    def unlike(self, numbers: frozenset[int]) -> Key | None:
+        """The key before a text of any value but these; None if there is none."""
+        selected = self._trie.below[0]
+        for number in numbers & self._texts_of.keys():
+            selected &= ~self._texts_of[number]
+        return ("in", 0, selected) if selected else None
+
+    def transitions(self, key: Key) -> dict[int, Key]:
+        """Down the trie, where a text that may be read is below."""
+        if key[0] == "end":
+            return {}
+        out: dict[int, Key] = {}
+        for byte, node, below in self._trie.moves(key[1], key[2]):
+            index = self._trie.text_at.get(node)
+            out[byte] = ("in", node, below) if index is None else self._end(index)
+        return out
+
+    def _end(self, index: int) -> Key:
+        return ("end", self._numbers[index])
+
+    def label(self, key: Key) -> int | None:
+        """The number of the value that was read."""
+        return key[1] if key[0] == "end" else None
+
+    def selected(self, key: Key) -> Selected | None:
+        """Those that may be read, up to the last byte of one."""
+        return Selected(self._trie, key[1], key[2], self._end) if key[0] == "in" else None
+
+
+@lru_cache(maxsize=4096)
+def are_apart(terminal: Literals) -> bool:
+    """Does no text begin with another?"""
+    return not any(longer.startswith(text) for text, longer in pairwise(sorted(terminal.texts)))
+
+
+@lru_cache(maxsize=4096)
+def _first_bytes(terminal: Terminal) -> frozenset[int]:
+    return frozenset(terminal.transitions(terminal.start))
+
+
+@lru_cache(maxsize=8192)
+def _reads(terminal: Terminal, text: bytes) -> bool:
+    key: Key = terminal.start
+    for byte in text:
+        target = terminal.move(key, byte)
+        if target is None:
+            return False
+        terminal, key = target if isinstance(target, Elsewhere) else (terminal, target)
+    return terminal.label(key) is not None
+
+
+@lru_cache(maxsize=4096)
+def plain_terminal(terminal: Terminal) -> Terminal:
+    """The scalars of a terminal, each written in one way."""
+    if isinstance(terminal, Number):
+        return plain_number(terminal)
+    if isinstance(terminal, Literals):
+        recorder = Recorder()
+        numbers = frozenset(map(recorder.scalar, terminal.texts))
+        return Literals(sorted(text.encode() for text in recorder.texts(numbers)))
+    return terminal
