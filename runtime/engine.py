@@ -35,8 +35,8 @@ from ramify.lang.protocol import (
 from ramify.runtime.answer import Answer, collect
 from ramify.runtime.config import EngineConfig
 from ramify.runtime.core import EngineStats, TokenRequest
-from ramify.runtime.executor.sampler import check_token_ids
 from ramify.runtime.loop_thread import LoopThread
+from ramify.runtime.scheduler.admission import check_token_ids
 from ramify.runtime.score import Scored, candidates, score_result, scored, token_request
 from ramify.runtime.sequence import SequenceText
 from ramify.runtime.startup import Phase, start

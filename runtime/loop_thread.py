@@ -1,6 +1,7 @@
 """One event loop on a thread of its own, for callers that block."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -34,7 +35,8 @@ class LoopThread:
                     return
                 yield item
         finally:
-            self.run(_close(source))
+            if not sys.is_finalizing():  # by then the loop's thread stands still
+                self.run(_close(source))
 
     def close(self) -> None:
         """Stop the thread."""

@@ -36,6 +36,7 @@ from ramify.runtime.messages import (
     Submit,
     ToWorker,
 )
+from ramify.runtime.startup import Clock, load_front
 from ramify.runtime.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -147,12 +148,11 @@ def _connect(kind: int, address: str) -> "zmq.Socket[bytes]":
 
 def _start(start: Start, outlet: Outlet) -> Worker:
     """Load everything; each phase is told when it is over."""
-    from ramify.runtime.build import build_worker  # torch: most of the time that a start takes
-    from ramify.runtime.startup import Clock, load_front
-
     took = time.monotonic() - start.spawned
-    outlet.send(Started("worker process", took, f"{os.getpid()}: interpreter and imports"))
+    outlet.send(Started("worker process", took, f"process {os.getpid()}"))
     clock = Clock(lambda phase: outlet.send(Started(*phase)))
+    with clock.phase("worker's imports"):
+        from ramify.runtime.build import build_worker  # torch: most of the time that a start takes
     with clock.phase("worker's tokenizer"):
         front = load_front(start.config, Clock())
     worker = build_worker(start.config, front, outlet, clock)

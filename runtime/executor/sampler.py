@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ramify.lang.errors import ErrorInfo, InvalidRequest
+from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import Sampling, TokenLogprob
 from ramify.runtime.core import Request
 from ramify.runtime.executor.philox import uniforms
@@ -27,22 +27,6 @@ class Sampled(NamedTuple):
     token: int | None
     logprob: TokenLogprob | None  # when the request asked for it: raw logits, temperature 1
     error: ErrorInfo | None
-
-
-def check_token_ids(sampling: Sampling, vocab_size: int) -> None:
-    """Raise `InvalidRequest` for a logit_bias or stop token id that is not in the vocabulary."""
-    for name, ids in (
-        ("logit_bias", sampling.logit_bias),
-        ("stop_token_ids", sampling.stop_token_ids),
-    ):
-        for token_id in ids:
-            if not 0 <= token_id < vocab_size:
-                raise InvalidRequest(
-                    f"{name} names token {token_id}: must be between 0 and {vocab_size - 1}, the "
-                    "model's vocabulary",
-                    code="out_of_range",
-                    param=name,
-                )
 
 
 def sample(

@@ -6,12 +6,11 @@ less by that rounding than they lost by their own. (fp16 sources lose three bits
 
 import hashlib
 import json
+import math
 import re
 import struct
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ramify.lang.errors import LoadError
 from ramify.runtime.loader.cache_dir import cached_directory
@@ -68,11 +67,13 @@ def _write_model(model: GGUFModel, directory: Path) -> None:
 
 def _write_safetensors(model: GGUFModel, path: Path) -> None:
     """Tensor by tensor, so that a model larger than memory can be converted."""
+    import torch  # only where a file is converted: an engine's front needs no torch
+
     tensors = list(model.tensors())
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
-        start, end = end, end + 2 * int(torch.Size(tensor.shape).numel())
+        start, end = end, end + 2 * math.prod(tensor.shape)
         offsets = [start, end]
         header[tensor.name] = {"dtype": "BF16", "shape": tensor.shape, "data_offsets": offsets}
     encoded = json.dumps(header).encode()

@@ -3,8 +3,24 @@
 import numpy as np
 
 from ramify.lang.errors import ContextLengthExceeded, InvalidRequest
-from ramify.lang.protocol import TokenLogprob
+from ramify.lang.protocol import Sampling, TokenLogprob
 from ramify.runtime.core import Request, TokenRequest
+
+
+def check_token_ids(sampling: Sampling, vocab_size: int) -> None:
+    """Raise `InvalidRequest` for a logit_bias or stop token id that is not in the vocabulary."""
+    for name, ids in (
+        ("logit_bias", sampling.logit_bias),
+        ("stop_token_ids", sampling.stop_token_ids),
+    ):
+        for token_id in ids:
+            if not 0 <= token_id < vocab_size:
+                raise InvalidRequest(
+                    f"{name} names token {token_id}: must be between 0 and {vocab_size - 1}, the "
+                    "model's vocabulary",
+                    code="out_of_range",
+                    param=name,
+                )
 
 
 def check_fits(spec: TokenRequest, *, context_length: int, num_slots: int) -> None:

@@ -28,9 +28,10 @@ from ramify.runtime.engine import Engine
 GREEDY = Sampling(temperature=0.0, max_tokens=12, ignore_eos=True)
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_model_dir):
-    with Engine(str(tiny_model_dir("llama")), dtype="float32", max_total_tokens=2048) as engine:
+@pytest.fixture(scope="module", params=["thread", "process"])
+def engine(tiny_model_dir, request):
+    options = {"dtype": "float32", "max_total_tokens": 2048, "worker": request.param}
+    with Engine(str(tiny_model_dir("llama")), **options) as engine:
         yield engine
 
 
