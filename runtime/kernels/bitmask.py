@@ -29,12 +29,18 @@ def _apply_bitmask_kernel(
         return
     word = tl.program_id(1) * (BLOCK // 32) + tl.arange(0, BLOCK // 32)
     bits = tl.load(table_ptr + mask_id * stride_r + word, mask=word * 32 < V, other=-1)
-    banned = ((bits[:, None] >> tl.arange(0, 32)[None, :]) & 1) == 0
-    token = word[:, None] * 32 + tl.arange(0, 32)[None, :]
-    # Only what is banned is written: nothing is read.
-    minus_inf = tl.full([BLOCK // 32, 32], float("-inf"), tl.float32)
-    minus_inf = minus_inf.to(logits_ptr.dtype.element_ty)
-    tl.store(logits_ptr + row * stride_b + token, minus_inf, mask=banned & (token < V))
+    if tl.min((bits == -1).to(tl.int32), 0) == 0:
+        token = word[:, None] * 32 + tl.arange(0, 32)[None, :]
+        at = logits_ptr + row * stride_b + token
+        minus_inf = tl.full([BLOCK // 32, 32], float("-inf"), tl.float32)
+        minus_inf = minus_inf.to(logits_ptr.dtype.element_ty)
+        # Whole vectors are written: single logits under a mask take longer than reading them too.
+        if tl.max((bits != 0).to(tl.int32), 0) == 0:
+            tl.store(at, minus_inf, mask=token < V)
+        else:
+            banned = ((bits[:, None] >> tl.arange(0, 32)[None, :]) & 1) == 0
+            x = tl.load(at, mask=token < V, other=0.0)
+            tl.store(at, tl.where(banned, minus_inf, x), mask=token < V)
 
 
 def apply_bitmask(logits_BV, table_RW, row_ids_B) -> None:

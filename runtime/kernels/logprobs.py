@@ -3,13 +3,27 @@
     logprob(t) = x[t] - log sum_v exp(x[v])
 
 B rows, V vocabulary, N likeliest tokens (in order; the lower id first among equals). Nothing of
-size B x V is written: the sum is kept in float32 registers, and each of the N likeliest is one more
-pass over the row, which by then is in the L2 cache (N is at most 20).
+size B x V is written: as `sample` does for top-k, each row's sum and a bracket that holds its N
+largest are found chunk by chunk, and what is in the bracket is listed and put in order. A row with
+NaN, or without a finite maximum, has NaN throughout, and -1 for its likeliest tokens.
 """
+
+from functools import lru_cache
 
 import torch
 import triton
 import triton.language as tl
+
+from ramify.runtime.kernels.sample_bracket import (
+    LIST,
+    STATE,
+    arrive,
+    cut_rows,
+    find_brackets,
+)
+from ramify.runtime.kernels.sample_draw import BIG, list_chunk, listed
+
+_MOST = tl.constexpr(512)  # logits to put in order, if the bracket can be narrowed to that
 
 
 def logprobs_ref(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) -> None:
@@ -21,55 +35,84 @@ def logprobs_ref(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) ->
     top_token_BN.copy_(ranked.indices[:, : top_token_BN.shape[1]])
 
 
+# fmt: off
 @triton.jit
-def _logprobs_kernel(
-    logits_ptr,
-    token_ptr,
-    logprob_ptr,
-    top_logprob_ptr,
-    top_token_ptr,
-    stride_b,
-    V,
-    N,
-    BLOCK: tl.constexpr,
+def _rank(
+    list_ptr, ids_ptr, logits_ptr, num, is_listed, lse, top_logprob_ptr, top_token_ptr, N,
+    STRIP: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
-    logits_ptr += row * stride_b
-    peak = tl.full([BLOCK], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK], tl.float32)
-    for start in tl.range(0, V, BLOCK, num_stages=4):
-        v = start + tl.arange(0, BLOCK)
-        x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
-        higher = tl.maximum(peak, x)
-        shift = tl.where(higher == float("-inf"), 0.0, higher)
-        total = total * tl.exp(peak - shift) + tl.exp(x - shift)
-        peak = higher
-    top = tl.max(peak, 0)
-    lse = top + tl.log(tl.sum(total * tl.exp(peak - top), 0))
-    token = tl.load(token_ptr + row)
-    tl.store(logprob_ptr + row, tl.load(logits_ptr + token).to(tl.float32) - lse)
-
+    """Each time the best that comes after the one before, by logit, then by id."""
     last_x, last_v = float("inf"), -1
-    for n in range(N):  # the best that comes after the one before, by logit, then by id
-        best = tl.full([BLOCK], float("-inf"), tl.float32)
-        index = tl.full([BLOCK], 2147483647, tl.int32)
-        for start in tl.range(0, V, BLOCK, num_stages=4):
-            v = start + tl.arange(0, BLOCK)
-            x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
-            after = (v < V) & ((x < last_x) | ((x == last_x) & (v > last_v)))
-            better = after & ((x > best) | (index == 2147483647))
+    for n in range(N):
+        best = tl.full([STRIP], float("-inf"), tl.float32)
+        index = tl.full([STRIP], BIG, tl.int32)
+        for start in range(0, num, STRIP):
+            at = start + tl.arange(0, STRIP)
+            x = listed(list_ptr, logits_ptr, at, num, is_listed)
+            v = at
+            if is_listed:
+                v = tl.load(ids_ptr + at, mask=at < num, other=BIG)
+            after = (at < num) & ((x < last_x) | ((x == last_x) & (v > last_v)))
+            better = after & ((x > best) | (index == BIG) | ((x == best) & (v < index)))
             index = tl.where(better, v, index)
             best = tl.where(better, x, best)
         # Lanes that found nothing hold -inf and the largest id: they lose to any that did.
         last_x = tl.max(best, 0)
-        last_v = tl.min(tl.where(best == last_x, index, 2147483647), 0)
-        tl.store(top_logprob_ptr + row * N + n, last_x - lse)
-        tl.store(top_token_ptr + row * N + n, last_v)
+        last_v = tl.min(tl.where(best == last_x, index, BIG), 0)
+        tl.store(top_logprob_ptr + n, last_x - lse)
+        tl.store(top_token_ptr + n, last_v)
+
+
+@triton.jit
+def _likeliest_kernel(
+    logits_ptr, token_ptr, logprob_ptr, top_logprob_ptr, top_token_ptr, states_ptr, list_ptr,
+    ids_ptr, arrived_ptr, cursor_ptr, stride_b, V, N, BLOCK: tl.constexpr, STRIP: tl.constexpr,
+):
+    """List a chunk's part of the bracket; the last of a row puts the list in order."""
+    chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    state_ptr = states_ptr + row * STATE
+    logits_ptr += row * stride_b
+    list_ptr += row * LIST
+    ids_ptr += row * LIST
+    top_logprob_ptr += row * N
+    top_token_ptr += row * N
+    peak, k, total = tl.load(state_ptr), tl.load(state_ptr + 1), tl.load(state_ptr + 2)
+    lse = peak + tl.log(total)
+    if chunk == 0:
+        x = tl.load(logits_ptr + tl.load(token_ptr + row)).to(tl.float32)
+        tl.store(logprob_ptr + row, x - lse)
+    if peak == peak:
+        num = tl.load(state_ptr + 4).to(tl.int32)
+        is_listed = (k > 0.0) & (num <= LIST)  # k is 0 where fewer than N are above -inf
+        list_chunk(
+            logits_ptr, chunk * BLOCK, list_ptr, ids_ptr, cursor_ptr + row,
+            tl.load(state_ptr + 3), float("inf"), float("inf"), peak, 1.0, V, is_listed, BLOCK,
+        )
+        if arrive(arrived_ptr + row, tl.num_programs(0)):
+            tl.store(cursor_ptr + row, 0)
+            num = tl.where(is_listed, num, V)
+            _rank(
+                list_ptr, ids_ptr, logits_ptr, num, is_listed, lse, top_logprob_ptr,
+                top_token_ptr, N, STRIP,
+            )
+    elif chunk == 0:
+        for n in range(N):
+            tl.store(top_logprob_ptr + n, lse)
+            tl.store(top_token_ptr + n, -1)
+
+
+@lru_cache(maxsize=64)
+def _parameters(
+    rows: int, num_top: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ones (temperature and top_p) and top_k of each row."""
+    top_k = torch.full((rows,), max(1, num_top), dtype=torch.int32, device=device)
+    return torch.ones(rows, dtype=torch.float32, device=device), top_k
 
 
 def logprobs(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) -> None:
     """logits_BV [B, V], token_B [B] int -> logprob_B [B], top_logprob_BN [B, N] float32,
-    top_token_BN [B, N] int32; N may be 0.
+    top_token_BN [B, N] int32; N may be 0. Calls share scratch memory: run them on one stream.
     """
     rows, vocab = logits_BV.shape
     num_top = top_token_BN.shape[1]
@@ -79,16 +122,14 @@ def logprobs(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) -> Non
         raise ValueError(f"{num_top} likeliest tokens of a vocabulary of {vocab}")
     if not rows:
         return
-    block = min(8192, triton.next_power_of_2(vocab))
-    _logprobs_kernel[(rows,)](
-        logits_BV,
-        token_B,
-        logprob_B,
-        top_logprob_BN,
-        top_token_BN,
-        logits_BV.stride(0),
-        vocab,
-        num_top,
-        BLOCK=block,
-        num_warps=min(16, max(1, block // 512)),
+
+    ones, top_k = _parameters(triton.next_power_of_2(rows), num_top, logits_BV.device)
+    greedy = torch.empty(rows, dtype=torch.int32, device=logits_BV.device)
+    found = find_brackets(logits_BV, ones, top_k, ones, greedy, most=_MOST.value)
+    chunks = cut_rows(vocab)
+    shape = {key: chunks.shape[key] for key in ("BLOCK", "STRIP", "num_warps")}
+    _likeliest_kernel[(chunks.count if num_top else 1, rows)](
+        logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN, found.states, found.listed,
+        found.ids, found.arrived, found.cursor, logits_BV.stride(0), vocab, num_top, **shape,
     )
+# fmt: on

@@ -24,29 +24,22 @@ A bracket that is still too long after that (some ten thousand equal logits, top
 searched in the row itself: slower, with the same result.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
 
 from ramify.runtime.kernels.argmax import argmax_ref
 from ramify.runtime.kernels.sample_bracket import (
+    LIST,
+    MIN_TEMPERATURE,
     RECORD,
     STATE,
     arrive,
-    begin_row,
-    narrow_row,
-    scan_chunk,
-    tally_grid,
+    cut_rows,
+    find_brackets,
+    row_scale,
 )
 from ramify.runtime.kernels.sample_draw import draw, find_floor, list_chunk
-
-LOG2E = tl.constexpr(1.4426950408889634)
-MIN_TEMPERATURE = tl.constexpr(1e-6)  # below it exp overflows; the likeliest token has it all
-LIST = tl.constexpr(4096)  # logits of a bracket that are listed
-_CHUNK = 4096  # logits of one program
 
 
 def sample_ref(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token_B) -> None:
@@ -73,54 +66,7 @@ def sample_ref(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, t
         token_B[row] = int(above.nonzero()[0] if above.any() else keep.nonzero()[-1])
 
 
-@triton.jit
-def _scale(temperature_ptr, row):
-    return LOG2E / tl.maximum(tl.load(temperature_ptr + row), MIN_TEMPERATURE)
-
-
 # fmt: off
-@triton.jit
-def _scan_kernel(
-    logits_ptr, temperature_ptr, top_k_ptr, top_p_ptr, token_ptr, records_ptr, states_ptr,
-    arrived_ptr, stride_b, V, BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
-):
-    chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    num_chunks = tl.num_programs(0)
-    logits_ptr += row * stride_b
-    records_ptr += row * num_chunks * RECORD
-    record_ptr = records_ptr + chunk * RECORD
-    peak, token, count, lowest = scan_chunk(logits_ptr, chunk * BLOCK, V, BLOCK, STRIP)
-    tl.store(record_ptr, peak)
-    tl.store(record_ptr + 1, token.to(tl.float32))
-    tl.store(record_ptr + 2, count.to(tl.float32))
-    tl.store(record_ptr + 3, lowest)
-    temperature = tl.load(temperature_ptr + row)
-    top_k, p = tl.load(top_k_ptr + row), tl.load(top_p_ptr + row)
-    scale = _scale(temperature_ptr, row)
-    if (temperature > 0.0) & (((top_k > 0) & (top_k < V)) | (p < 1.0)):
-        tally_grid(logits_ptr, chunk * BLOCK, record_ptr, peak, scale, V, BLOCK, STRIP)
-    if arrive(arrived_ptr + row, num_chunks):
-        begin_row(
-            records_ptr, states_ptr + row * STATE, token_ptr + row, num_chunks, temperature, scale,
-            top_k, p, CHUNKS,
-        )
-
-
-@triton.jit
-def _narrow_kernel(
-    logits_ptr, temperature_ptr, top_p_ptr, records_ptr, states_ptr, arrived_ptr, stride_b, V,
-    BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
-):
-    row = tl.program_id(1).to(tl.int64)
-    state_ptr = states_ptr + row * STATE
-    if tl.load(state_ptr + 4) - tl.load(state_ptr + 10) > LIST:
-        narrow_row(
-            logits_ptr + row * stride_b, records_ptr + row * tl.num_programs(0) * RECORD,
-            state_ptr, arrived_ptr + row, _scale(temperature_ptr, row), tl.load(top_p_ptr + row),
-            V, BLOCK, STRIP, CHUNKS,
-        )
-
-
 @triton.jit
 def _choose_kernel(
     logits_ptr, temperature_ptr, top_p_ptr, min_p_ptr, uniform_ptr, token_ptr, records_ptr,
@@ -136,7 +82,7 @@ def _choose_kernel(
         kept_ptr = records_ptr + row * num_chunks * RECORD
         list_ptr += row * LIST
         ids_ptr += row * LIST
-        scale = _scale(temperature_ptr, row)
+        scale = row_scale(temperature_ptr, row)
         min_p = tl.load(min_p_ptr + row)
         least = float("-inf")
         if min_p > 0.0:
@@ -166,29 +112,6 @@ def _choose_kernel(
             tl.store(token_ptr + row, token)
 
 
-class _Scratch(NamedTuple):
-    """Between the launches of one call; shared by the calls of one stream."""
-
-    records: torch.Tensor  # [B * chunks * RECORD] float32
-    states: torch.Tensor  # [B * STATE] float32
-    listed: torch.Tensor  # [B * LIST] float32: logits in the bracket
-    ids: torch.Tensor  # [B * LIST] int32: their tokens
-    arrived: torch.Tensor  # [B] int32: chunks that are done; zero between launches
-    cursor: torch.Tensor  # [B] int32: logits listed; zero between calls
-
-
-@lru_cache(maxsize=64)
-def _scratch(rows: int, num_chunks: int, device: torch.device) -> _Scratch:
-    return _Scratch(
-        torch.empty(rows * num_chunks * RECORD.value, dtype=torch.float32, device=device),
-        torch.empty(rows * STATE.value, dtype=torch.float32, device=device),
-        torch.empty(rows * LIST.value, dtype=torch.float32, device=device),
-        torch.empty(rows * LIST.value, dtype=torch.int32, device=device),
-        torch.zeros(rows, dtype=torch.int32, device=device),
-        torch.zeros(rows, dtype=torch.int32, device=device),
-    )
-
-
 def sample(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token_B) -> None:
     """Draw token_B [B] int32 from logits_BV [B, V], of any float dtype; rows may be strided.
 
@@ -200,26 +123,13 @@ def sample(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token
         raise ValueError("the vocabulary must be contiguous")
     if not rows:
         return
-    block = min(_CHUNK, max(16, triton.next_power_of_2(vocab)))
-    num_chunks = triton.cdiv(vocab, block)
-    scratch = _scratch(triton.next_power_of_2(rows), num_chunks, logits_BV.device)
-    records, states, listed, ids, arrived, cursor = scratch
-    shape = {
-        "BLOCK": block,
-        "STRIP": min(512, block),
-        "CHUNKS": triton.next_power_of_2(num_chunks),
-        "num_warps": 4,
-    }
-    grid, size = (num_chunks, rows), (logits_BV.stride(0), vocab)
-    _scan_kernel[grid](
-        logits_BV, temperature_B, top_k_B, top_p_B, token_B, records, states, arrived, *size,
-        **shape,
+    found = find_brackets(
+        logits_BV, temperature_B, top_k_B, top_p_B, token_B, most=LIST.value
     )
-    _narrow_kernel[grid](
-        logits_BV, temperature_B, top_p_B, records, states, arrived, *size, **shape
-    )
-    _choose_kernel[grid](
-        logits_BV, temperature_B, top_p_B, min_p_B, uniform_B, token_B, records, states, listed,
-        ids, arrived, cursor, *size, **shape,
+    chunks = cut_rows(vocab)
+    _choose_kernel[(chunks.count, rows)](
+        logits_BV, temperature_B, top_p_B, min_p_B, uniform_B, token_B, found.records,
+        found.states, found.listed, found.ids, found.arrived, found.cursor, logits_BV.stride(0),
+        vocab, **chunks.shape,
     )
 # fmt: on

@@ -10,9 +10,16 @@ not know the row's: chunks' levels then meet at the same values, and what a chun
 maximum is nothing.
 """
 
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
 import triton
 import triton.language as tl
 
+LOG2E = tl.constexpr(1.4426950408889634)
+MIN_TEMPERATURE = tl.constexpr(1e-6)  # below it exp overflows; the likeliest token has it all
+LIST = tl.constexpr(4096)  # logits of a bracket that are listed at most
 LEVELS = tl.constexpr(8)
 GRID_LOG2 = tl.constexpr(3.0)  # from one level to the next, weights change by 2^3
 GRID_MIN = tl.constexpr(1 / 64)  # and logits at least by this: levels are exact up to 65,536
@@ -163,11 +170,12 @@ def begin_row(
     count = tl.sum(tl.load(at + 2, mask=live, other=0.0, cache_modifier=".cg"), 0)
     k = tl.where((top_k > 0) & (top_k < count), top_k, 0).to(tl.float32)
     tl.store(state_ptr + 1, k)
+    total_C = tl.load(at + 4, mask=live, other=0.0, cache_modifier=".cg")
+    rescale_C = tl.exp2((peak_C - peak) * scale)
+    total = tl.sum(total_C * rescale_C, 0)
+    tl.store(state_ptr + 2, total)
     if is_drawn & ((k > 0.0) | (p < 1.0)):
         lowest = tl.min(tl.load(at + 3, mask=live, other=inf, cache_modifier=".cg"), 0)
-        total_C = tl.load(at + 4, mask=live, other=0.0, cache_modifier=".cg")
-        rescale_C = tl.exp2((peak_C - peak) * scale)
-        total = tl.sum(total_C * rescale_C, 0)
         step = grid_step(scale)
         base = grid_base(peak, step)
         own_base_C = grid_base(tl.where(tl.abs(peak_C) < inf, peak_C, 0.0), step)
@@ -186,7 +194,6 @@ def begin_row(
             lowest, count, total, inf, 0.0, 0.0, inf, 0.0, 0.0,
         )
         _store_bracket(state_ptr, lo, n_lo, m_lo, up, n_up, m_up, hi, n_hi, m_hi)
-        tl.store(state_ptr + 2, total)
     else:  # all are kept
         _store_bracket(state_ptr, -inf, 0.0, 0.0, -inf, 0.0, 0.0, -inf, 0.0, 0.0)
 
@@ -232,4 +239,109 @@ def narrow_row(
             lo, n_lo, m_lo, up, n_up, m_up, hi, n_hi, m_hi,
         )
         _store_bracket(state_ptr, lo, n_lo, m_lo, up, n_up, m_up, hi, n_hi, m_hi)
+
+
+@triton.jit
+def row_scale(temperature_ptr, row):
+    """What logits are multiplied by to be weights' exponents of 2."""
+    return LOG2E / tl.maximum(tl.load(temperature_ptr + row), MIN_TEMPERATURE)
+
+
+@triton.jit
+def _scan_kernel(
+    logits_ptr, temperature_ptr, top_k_ptr, top_p_ptr, token_ptr, records_ptr, states_ptr,
+    arrived_ptr, stride_b, V, BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
+):
+    chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    num_chunks = tl.num_programs(0)
+    logits_ptr += row * stride_b
+    records_ptr += row * num_chunks * RECORD
+    record_ptr = records_ptr + chunk * RECORD
+    peak, token, count, lowest = scan_chunk(logits_ptr, chunk * BLOCK, V, BLOCK, STRIP)
+    tl.store(record_ptr, peak)
+    tl.store(record_ptr + 1, token.to(tl.float32))
+    tl.store(record_ptr + 2, count.to(tl.float32))
+    tl.store(record_ptr + 3, lowest)
+    temperature = tl.load(temperature_ptr + row)
+    top_k, p = tl.load(top_k_ptr + row), tl.load(top_p_ptr + row)
+    scale = row_scale(temperature_ptr, row)
+    if (temperature > 0.0) & ((top_k > 0) | (p < 1.0)):
+        tally_grid(logits_ptr, chunk * BLOCK, record_ptr, peak, scale, V, BLOCK, STRIP)
+    if arrive(arrived_ptr + row, num_chunks):
+        begin_row(
+            records_ptr, states_ptr + row * STATE, token_ptr + row, num_chunks, temperature, scale,
+            top_k, p, CHUNKS,
+        )
+
+
+@triton.jit
+def _narrow_kernel(
+    logits_ptr, temperature_ptr, top_p_ptr, records_ptr, states_ptr, arrived_ptr, stride_b, V,
+    MOST: tl.constexpr, BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
+):
+    row = tl.program_id(1).to(tl.int64)
+    state_ptr = states_ptr + row * STATE
+    if tl.load(state_ptr + 4) - tl.load(state_ptr + 10) > MOST:
+        narrow_row(
+            logits_ptr + row * stride_b, records_ptr + row * tl.num_programs(0) * RECORD,
+            state_ptr, arrived_ptr + row, row_scale(temperature_ptr, row),
+            tl.load(top_p_ptr + row), V, BLOCK, STRIP, CHUNKS,
+        )
+
+
+class Brackets(NamedTuple):
+    """What `find_brackets` leaves on the device, until the stream's next call."""
+
+    states: torch.Tensor  # [B * STATE] float32
+    records: torch.Tensor  # [B * chunks * RECORD] float32, free to be overwritten
+    listed: torch.Tensor  # [B * LIST] float32: room for the logits in each bracket
+    ids: torch.Tensor  # [B * LIST] int32: and for their tokens
+    arrived: torch.Tensor  # [B] int32: chunks that are done; zero between launches
+    cursor: torch.Tensor  # [B] int32: logits listed; zero between calls
+
+
+@lru_cache(maxsize=64)
+def _scratch(rows: int, num_chunks: int, device: torch.device) -> Brackets:
+    return Brackets(
+        torch.empty(rows * STATE.value, dtype=torch.float32, device=device),
+        torch.empty(rows * num_chunks * RECORD.value, dtype=torch.float32, device=device),
+        torch.empty(rows * LIST.value, dtype=torch.float32, device=device),
+        torch.empty(rows * LIST.value, dtype=torch.int32, device=device),
+        torch.zeros(rows, dtype=torch.int32, device=device),
+        torch.zeros(rows, dtype=torch.int32, device=device),
+    )
+
+
+class Chunks(NamedTuple):
+    """How rows of one vocabulary are cut: the same whatever the batch."""
+
+    count: int
+    shape: dict[str, int]  # of a launch
+
+
+def cut_rows(vocab: int) -> Chunks:
+    """A program for every 4096 logits: some for each of the device's SMs from three rows on."""
+    block = min(4096, max(16, triton.next_power_of_2(vocab)))
+    count = triton.cdiv(vocab, block)
+    most = triton.next_power_of_2(count)
+    return Chunks(count, {"BLOCK": block, "STRIP": min(512, block), "CHUNKS": most, "num_warps": 4})
+
+
+def find_brackets(
+    logits_BV, temperature_B, top_k_B, top_p_B, token_B, *, most: int
+) -> Brackets:
+    """Bracket each row's threshold, to at most `most` logits if two passes can; greedy tokens."""
+    rows, vocab = logits_BV.shape
+    chunks = cut_rows(vocab)
+    found = _scratch(triton.next_power_of_2(rows), chunks.count, logits_BV.device)
+    grid, size = (chunks.count, rows), (logits_BV.stride(0), vocab)
+    _scan_kernel[grid](
+        logits_BV, temperature_B, top_k_B, top_p_B, token_B, found.records, found.states,
+        found.arrived, *size, **chunks.shape,
+    )
+    _narrow_kernel[grid](
+        logits_BV, temperature_B, top_p_B, found.records, found.states, found.arrived, *size,
+        MOST=most, **chunks.shape,
+    )
+    return found
 # fmt: on

@@ -34,10 +34,10 @@ def list_chunk(
 
 
 @triton.jit
-def _listed(list_ptr, logits_ptr, at, num, is_listed):
+def listed(list_ptr, logits_ptr, at, num, is_listed):
     """Logits of the list, or of the row itself where the bracket was too long to be listed."""
     if is_listed:
-        x = tl.load(list_ptr + at, mask=at < num, other=float("-inf"), cache_modifier=".cg")
+        x = tl.load(list_ptr + at, mask=at < num, other=float("-inf"))
     else:
         x = tl.load(logits_ptr + at, mask=at < num, other=float("-inf")).to(tl.float32)
     return x
@@ -65,7 +65,7 @@ def _search(
         first = tl.full([STRIP], float("inf"), tl.float32)
         last = tl.full([STRIP], float("-inf"), tl.float32)
         for start in range(0, num, STRIP):
-            x = _listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
+            x = listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
             inside = (x > lo) & (x < up)
             first = tl.minimum(first, tl.where(inside, x, float("inf")))
             last = tl.maximum(last, tl.where(inside, x, float("-inf")))
@@ -75,7 +75,7 @@ def _search(
             level_L = low * (1.0 - share_L) + high * share_L
             amount_LS = tl.zeros([LEVELS, STRIP], tl.int64)
             for start in range(0, num, STRIP):
-                x = _listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
+                x = listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
                 over_LS = (x[None, :] >= level_L[:, None]) & (x < hi)[None, :]
                 if BY_WEIGHT:
                     amount_LS += tl.where(over_LS, _units(x, peak, scale)[None, :], 0)
@@ -104,7 +104,7 @@ def find_floor(
         if k > 0.0:
             kept = tl.zeros([STRIP], tl.int64)
             for start in range(0, num, STRIP):
-                x = _listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
+                x = listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
                 kept += tl.where((x >= floor) & (x < hi), _units(x, peak, scale), 0)
             total = m_hi + tl.sum(kept, 0).to(tl.float32) / UNIT
         floor = _search(
@@ -129,10 +129,10 @@ def draw(
         listed_C = tl.zeros([CHUNKS], tl.int64)
         for start in range(0, num, STRIP):
             at = start + tl.arange(0, STRIP)
-            x = _listed(list_ptr, logits_ptr, at, num, is_listed)
+            x = listed(list_ptr, logits_ptr, at, num, is_listed)
             v = at
             if is_listed:
-                v = tl.load(ids_ptr + at, mask=at < num, other=0, cache_modifier=".cg")
+                v = tl.load(ids_ptr + at, mask=at < num, other=0)
             units = tl.where((x >= floor) & (x < hi), _units(x, peak, scale), 0)
             is_in_CS = (v // BLOCK)[None, :] == c[:, None]
             listed_C += tl.sum(tl.where(is_in_CS, units[None, :], 0), 1)

@@ -100,6 +100,7 @@ def kernels():
         rms_norm,
         rope_store,
         sample,
+        sample_bracket,
     )
 
     fn = attention._attention_kernel
@@ -115,18 +116,19 @@ def kernels():
     yield "attention, merge", attention._merge_kernel, merge, 1, 3
     yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5
     sampling = _pointers(
-        "temperature_ptr top_p_ptr min_p_ptr uniform_ptr records_ptr states_ptr list_ptr", "*fp32"
-    ) | _pointers("top_k_ptr token_ptr ids_ptr arrived_ptr cursor_ptr", "*i32")
-    row = {"logits_ptr": "*fp32", "stride_b": "i32!", "V": "i32!", "BLOCK": 8192}
-    sampling |= row | {"BLOCK": 4096, "STRIP": 512, "CHUNKS": 64}
-    for stage in ("scan", "narrow", "choose"):
-        yield f"sample, {stage}", getattr(sample, f"_{stage}_kernel"), sampling, 4, 3
-    best = row | {"token_ptr": "*i32", "BLOCK": 4096}
-    yield "argmax", argmax._argmax_kernel, best, 16, 3
-    top = _pointers("logprob_ptr top_logprob_ptr", "*fp32") | _pointers(
-        "token_ptr top_token_ptr", "*i32"
+        "temperature_ptr top_p_ptr min_p_ptr uniform_ptr records_ptr states_ptr list_ptr peaks_ptr "
+        "logprob_ptr top_logprob_ptr",
+        "*fp32",
+    ) | _pointers(
+        "top_k_ptr token_ptr ids_ptr arrived_ptr cursor_ptr indices_ptr top_token_ptr", "*i32"
     )
-    yield "logprobs", logprobs._logprobs_kernel, row | top | {"N": "i32"}, 16, 3
+    row = {"logits_ptr": "*fp32", "stride_b": "i32!", "V": "i32!", "BLOCK": 4096}
+    sampling |= row | {"STRIP": 512, "CHUNKS": 64, "MOST": 4096, "N": "i32"}
+    yield "sample, scan", sample_bracket._scan_kernel, sampling, 4, 3
+    yield "sample, narrow", sample_bracket._narrow_kernel, sampling, 4, 3
+    yield "sample, choose", sample._choose_kernel, sampling, 4, 3
+    yield "argmax", argmax._argmax_kernel, sampling, 4, 3
+    yield "logprobs", logprobs._likeliest_kernel, sampling, 4, 3
     mask = _pointers("table_ptr row_ids_ptr", "*i32") | {"stride_r": "i32!", "BLOCK": 4096}
     yield "apply_bitmask", bitmask._apply_bitmask_kernel, row | mask, 4, 3
     entries = _pointers("row_ptr token_ptr", "*i32") | _pointers("bias_ptr", "*fp32")

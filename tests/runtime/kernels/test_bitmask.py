@@ -13,8 +13,9 @@ def test_equals_reference(vocab):
     torch.manual_seed(0)
     words = (vocab + 31) // 32
     table = torch.randint(-(2**31), 2**31, (6, words + 1), device=DEVICE, dtype=torch.int32)
-    rows = torch.tensor([2, -1, 0, 2], dtype=torch.int32, device=DEVICE)
-    logits = torch.randn(4, vocab + 7, device=DEVICE).bfloat16()
+    table[3], table[4] = 0, -1
+    rows = torch.tensor([2, -1, 0, 2, 3, 4], dtype=torch.int32, device=DEVICE)
+    logits = torch.randn(6, vocab + 7, device=DEVICE).bfloat16()
     expected = logits.clone()
     apply_bitmask(logits[:, :vocab], table[:, :words], rows)
     apply_bitmask_ref(expected[:, :vocab], table[:, :words], rows)
