@@ -68,7 +68,7 @@ def argmax(logits_BV, token_B) -> None:
     scratch = _scratch(
         triton.next_power_of_2(rows), chunks.shape["CHUNKS"], logits_BV.device
     )
-    _argmax_kernel[(chunks.count, rows)](
+    _argmax_kernel[(chunks.num, rows)](
         logits_BV, token_B, *scratch, logits_BV.stride(0), vocab, **chunks.shape
     )
 # fmt: on

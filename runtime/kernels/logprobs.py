@@ -128,7 +128,7 @@ def logprobs(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) -> Non
     found = find_brackets(logits_BV, ones, top_k, ones, greedy, most=_MOST.value)
     chunks = cut_rows(vocab)
     shape = {key: chunks.shape[key] for key in ("BLOCK", "STRIP", "num_warps")}
-    _likeliest_kernel[(chunks.count if num_top else 1, rows)](
+    _likeliest_kernel[(chunks.num if num_top else 1, rows)](
         logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN, found.states, found.listed,
         found.ids, found.arrived, found.cursor, logits_BV.stride(0), vocab, num_top, **shape,
     )

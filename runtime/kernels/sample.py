@@ -127,7 +127,7 @@ def sample(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token
         logits_BV, temperature_B, top_k_B, top_p_B, token_B, most=LIST.value
     )
     chunks = cut_rows(vocab)
-    _choose_kernel[(chunks.count, rows)](
+    _choose_kernel[(chunks.num, rows)](
         logits_BV, temperature_B, top_p_B, min_p_B, uniform_B, token_B, found.records,
         found.states, found.listed, found.ids, found.arrived, found.cursor, logits_BV.stride(0),
         vocab, **chunks.shape,

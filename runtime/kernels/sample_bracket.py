@@ -315,16 +315,16 @@ def _scratch(rows: int, num_chunks: int, device: torch.device) -> Brackets:
 class Chunks(NamedTuple):
     """How rows of one vocabulary are cut: the same whatever the batch."""
 
-    count: int
+    num: int
     shape: dict[str, int]  # of a launch
 
 
 def cut_rows(vocab: int) -> Chunks:
     """A program for every 4096 logits: some for each of the device's SMs from three rows on."""
     block = min(4096, max(16, triton.next_power_of_2(vocab)))
-    count = triton.cdiv(vocab, block)
-    most = triton.next_power_of_2(count)
-    return Chunks(count, {"BLOCK": block, "STRIP": min(512, block), "CHUNKS": most, "num_warps": 4})
+    num = triton.cdiv(vocab, block)
+    most = triton.next_power_of_2(num)
+    return Chunks(num, {"BLOCK": block, "STRIP": min(512, block), "CHUNKS": most, "num_warps": 4})
 
 
 def find_brackets(
@@ -333,8 +333,8 @@ def find_brackets(
     """Bracket each row's threshold, to at most `most` logits if two passes can; greedy tokens."""
     rows, vocab = logits_BV.shape
     chunks = cut_rows(vocab)
-    found = _scratch(triton.next_power_of_2(rows), chunks.count, logits_BV.device)
-    grid, size = (chunks.count, rows), (logits_BV.stride(0), vocab)
+    found = _scratch(triton.next_power_of_2(rows), chunks.num, logits_BV.device)
+    grid, size = (chunks.num, rows), (logits_BV.stride(0), vocab)
     _scan_kernel[grid](
         logits_BV, temperature_B, top_k_B, top_p_B, token_B, found.records, found.states,
         found.arrived, *size, **chunks.shape,
