@@ -39,17 +39,22 @@ class Child:
     def __init__(self, config: EngineConfig) -> None:
         self._decoder = msgspec.msgpack.Decoder(FromWorker)
         self._context = zmq.Context()
-        self._folder: str | None = tempfile.mkdtemp(prefix="ramify-")  # mode 0700
-        commands, answers = (f"ipc://{self._folder}/{name}" for name in ("commands", "answers"))
+        self._folder: str | None = None
         try:
+            self._folder = tempfile.mkdtemp(prefix="ramify-")  # mode 0700
+            commands, answers = (f"ipc://{self._folder}/{name}" for name in ("commands", "answers"))
             self._commands = self._bind(zmq.PUSH, commands)
             self._answers = self._bind(zmq.PULL, answers)
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, json.dumps(sys.path)], stdin=subprocess.PIPE
             )
-        except OSError as error:  # ZeroMQ's too
+        except (OSError, zmq.ZMQError) as error:
             self._clean()
-            raise LoadError(f"cannot start a worker process: {error}") from error
+            raise LoadError(
+                f"cannot start a worker process: {error}. Its sockets are made in "
+                f"{tempfile.gettempdir()}, the directory for temporary files: another can be set "
+                "as TMPDIR, or the model run in this process with worker='thread'"
+            ) from error
         start = Start(
             config=config,
             commands=commands,

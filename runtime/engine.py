@@ -264,7 +264,11 @@ class Engine:
     ) -> tuple[TokenRequest, ...]:
         seed = request.sampling.seed
         sampling = msgspec.structs.replace(
-            request.sampling, seed=next(self._seeds) if seed is None else seed, n=1
+            request.sampling,
+            seed=next(self._seeds) if seed is None else seed,
+            n=1,
+            stop=(),
+            stop_regex=(),
         )
         deadline = _deadline(request.timeout_s)
         return tuple(

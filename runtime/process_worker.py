@@ -20,6 +20,7 @@ import msgspec
 from ramify.lang.errors import (
     EngineError,
     ErrorInfo,
+    InvalidRequest,
     LoadError,
     RamifyError,
     Unavailable,
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1  # how long a death may go unseen
 CLOSE_S = 10.0  # after which a process that was told to close is killed
 QUICK_S = 60.0  # a process that took requests for less died quickly
+_UNFIT = (OverflowError, UnicodeEncodeError)
 BACKOFF_S = (0.0, 1.0, 4.0)  # before each restart after a quick death; then it is given up
 
 
@@ -118,12 +120,26 @@ class ProcessWorker:
     def _ask(self, make: Callable[[int], ToWorker]) -> "Future[Any]":
         self.check()  # before the work of encoding
         call, future = next(self._calls), pending()
-        message = self._encoder.encode(make(call))
+        try:
+            message = self._encoder.encode(make(call))
+        except _UNFIT as error:
+            name = self._unfit_field(make(call))
+            raise InvalidRequest(f"{name}: {error}", code="out_of_range", param=name) from error
         with self._lock:
             child = self._serving()
             self._asked[call] = future
             child.send(message)
         return future
+
+    def _unfit_field(self, message: msgspec.Struct) -> str:
+        """The field that cannot be sent: a number past 64 bits, half of a surrogate pair."""
+        for name in message.__struct_fields__:
+            value = getattr(message, name)
+            try:
+                self._encoder.encode(value)
+            except _UNFIT:
+                return self._unfit_field(value) if isinstance(value, msgspec.Struct) else name
+        raise AssertionError(message)
 
     def _serving(self) -> Child:
         if self._child is None:

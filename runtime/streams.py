@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-from ramify.lang.errors import ErrorInfo, InvalidRequest, RamifyError, Unavailable
+from ramify.lang.errors import ErrorInfo, InvalidRequest, Unavailable
 from ramify.lang.protocol import RelaxedKeyword
 from ramify.runtime.core import EngineStats, TokenDelta, TokenRequest
 from ramify.runtime.worker import Worker
@@ -98,7 +98,7 @@ class Streams:
             self._live[rid] = stream  # before the first delta can come
             try:
                 accepted = worker.submit(specs)
-            except RamifyError:
+            except BaseException:
                 del self._live[rid]
                 raise
         try:

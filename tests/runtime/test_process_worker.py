@@ -17,6 +17,7 @@ from ramify.lang.errors import (
     ConfigError,
     ContextLengthExceeded,
     EngineError,
+    InvalidRequest,
     LoadError,
     RamifyError,
     Unavailable,
@@ -175,6 +176,35 @@ def test_prompts_of_a_megabyte_are_answered_beside_others(engine):
     found, small = asyncio.run(story())
     assert all(isinstance(error, ContextLengthExceeded) for error in found), found
     assert sum(len(delta.token_ids) for delta in small) == 12
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("priority", {"priority": 2**70}),
+        ("rid", {"rid": "\ud800"}),
+        ("namespace", {"namespace": "\ud800"}),
+        ("regex", {"sampling": Sampling(regex="\ud800")}),
+        ("prompt_start", {"logprobs": LogprobOptions(prompt_start=2**70)}),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_name(engine, field, fields):
+    wait_for(lambda: takes_requests(engine))
+    request = GenerateRequest(**({"rid": "odd", "prompt": text_prompt("x")} | fields))
+    for _ in range(2):  # its rid is free again
+        with pytest.raises(InvalidRequest, match=field) as error:
+            asyncio.run(anext(engine.async_generate(request)))
+        assert error.value.param == field
+    assert not engine._streams.is_live("odd")
+
+
+def test_a_directory_that_cannot_hold_sockets_is_named(model, tmp_path, monkeypatch):
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(LoadError, match="TMPDIR"):
+        Engine(str(model), worker="process")
+    assert not list(folder.iterdir())
 
 
 def test_grammars_scores_and_aborts_cross_the_border(engine):
