@@ -32,7 +32,9 @@ def compile_sm90(
     for index, name in enumerate(fn.arg_names):
         value = args[name]
         if isinstance(value, str) and (
-            value[0] == "*" or value.rstrip("!") in ("i32", "i64", "fp32")
+            value[0] == "*"
+            or value.startswith("tensordesc")
+            or value.rstrip("!") in ("i32", "i64", "fp32")
         ):
             signature[name] = value.rstrip("!")
             if value[0] == "*" or value[-1] == "!":
@@ -93,6 +95,7 @@ def kernels():
         argmax,
         attention,
         bitmask,
+        chunk_attention,
         gated,
         linear_small,
         logprobs,
@@ -115,6 +118,11 @@ def kernels():
     merge |= {"K": 8, "GROUP": 4, "BLOCK_G": 4, "D": 128, "BLOCK_D": 128, "PARTS": 8}
     yield "attention, merge", attention._merge_kernel, merge, 1, 3
     yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5
+    descriptors = dict.fromkeys(("k_desc", "v_desc"), "tensordesc<bf16[64, 128]>")
+    chunk = _pointers("q_ptr out_ptr", "*bf16") | descriptors | {"to_log2": "fp32", "J": "i32"}
+    chunk |= _pointers("stride_qt stride_qh stride_ot stride_oh", "i32!") | {"T": "i32"}
+    chunk |= {"GROUP": 4, "D": 128, "ROWS": 64, "BLOCK": 64, "PRECISION": "tf32"}
+    yield "chunk_attention, tiles", chunk_attention._chunk_attention_kernel, chunk, 4, 3
     sampling = _pointers(
         "temperature_ptr top_p_ptr min_p_ptr uniform_ptr records_ptr states_ptr list_ptr peaks_ptr "
         "logprob_ptr top_logprob_ptr",
