@@ -62,6 +62,7 @@ class ThreadWorker:
         self._stats = scheduler.stats()
         self._inbox: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders `_post` and `close`: no command after the last None
+        self._taken: list[_Command] = []  # from the inbox, and not answered
         self._end: ErrorInfo | None = None  # why it takes no more commands
         self._thread = threading.Thread(target=self._run, name="ramify-worker", daemon=True)
         self._thread.start()
@@ -137,8 +138,10 @@ class ThreadWorker:
             self._end = end.info()
         self._sink.fail(error.info())
         while not self._inbox.empty():
-            command = self._inbox.get()
-            if command is not None:
+            if (command := self._inbox.get()) is not None:
+                self._taken.append(command)
+        for command in self._taken:
+            if not command.reply.done():
                 command.reply.set_exception(error)
 
     def _take_commands(self) -> bool:
@@ -154,9 +157,11 @@ class ThreadWorker:
                 if command is None:
                     is_open = False
                 else:
+                    self._taken.append(command)
                     replies.append(self._handle(command, deltas))
         if replies:
             self._send(deltas, replies)
+            self._taken.clear()
         return is_open
 
     def _handle(self, command: _Command, deltas: list[TokenDelta]) -> Callable[[], None]:

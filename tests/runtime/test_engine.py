@@ -11,6 +11,7 @@ from ramify.lang.errors import (
     ConfigError,
     ContextLengthExceeded,
     DeadlineExceeded,
+    EngineError,
     InvalidRequest,
     LoadError,
     Unavailable,
@@ -336,6 +337,20 @@ def test_a_fault_of_a_step_ends_only_the_requests_in_it(tiny_model_dir, monkeypa
         engine.flush_cache()
         stats = engine.stats()
         assert stats.num_failed == 1 and stats.num_free_slots == stats.num_slots
+
+
+def test_a_fault_outside_any_step_answers_every_caller(tiny_model_dir, monkeypatch):
+    options = {"dtype": "float32", "device": "cpu", "max_total_tokens": 512, "worker": "thread"}
+    with Engine(str(tiny_model_dir("llama")), **options) as engine:
+        stream = engine.stream("x", Sampling(max_tokens=400, ignore_eos=True))
+        next(stream)
+        monkeypatch.setattr(engine._worker._scheduler, "add", lambda spec: 1 // 0)
+        with pytest.raises(EngineError, match="ZeroDivisionError"):
+            engine.generate_batch(["a", "b", "c"], GREEDY)
+        assert list(stream)[-1].error.type == "EngineError"
+        with pytest.raises(Unavailable, match="ZeroDivisionError") as error:
+            engine.check()
+        assert error.value.code == "engine_failed"
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(tiny_model_dir):
