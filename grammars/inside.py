@@ -60,6 +60,10 @@ class InsideTables:
         self.steps_left = 0  # of the mask being made; see `spend`
         self.num_bytes = 0  # of rows
 
+    def close(self) -> None:
+        """As of the lexer."""
+        del self._texts
+
     def spend(self, steps: int) -> None:
         """Count steps (about a microsecond each) of the mask being made."""
         self.steps_left -= steps

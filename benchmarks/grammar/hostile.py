@@ -9,12 +9,12 @@ and the longest the stream waited for a token. Asserts nothing.
 
 import argparse
 import asyncio
-import gc
 import time
 
 import ramify
 from ramify.lang.errors import InvalidRequest
 from ramify.lang.protocol import GenerateRequest, Sampling, text_prompt
+from ramify.runtime import garbage
 from tests.grammars.hostile_specs import HOSTILE
 from tests.runtime.test_hostile import sampling_of
 
@@ -98,8 +98,7 @@ def main() -> None:
     if unknown:
         raise SystemExit(f"{unknown.pop()!r}: must be one of {', '.join(HOSTILE)}")
     with ramify.Engine(options.model) as engine:
-        gc.collect()
-        gc.freeze()  # as the server does
+        garbage.settle()  # as the server does
         asyncio.run(measure(engine, options.names or list(HOSTILE)))
 
 

@@ -6,7 +6,6 @@ ends the process at once.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from ramify.lang.errors import ConfigError
+from ramify.runtime import garbage
 from ramify.runtime.api.app import Runner, build_app
 from ramify.runtime.api.state import ServedEngine, ServerState
 from ramify.runtime.config import EngineConfig, ServerConfig
@@ -85,8 +85,7 @@ def _load_engine(config: EngineConfig) -> ServedEngine:
     from ramify.runtime.engine import Engine  # torch: only when a server really starts
 
     engine = Engine(config=config)
-    gc.collect()
-    gc.freeze()  # what start made stays: looking through it again holds all threads up for 0.3 s
+    garbage.settle()
     return engine
 
 
