@@ -1,7 +1,10 @@
 """Both loops: the same answers; a fault ends what is under way, and the next request is served."""
 
+import random
+
 import pytest
 
+from ramify.runtime.scheduler import planner
 from ramify.runtime.step_loop import OverlapLoop, PlainLoop
 from tests.runtime.fakes import token_request
 from tests.runtime.scheduler.harness import Harness, workload
@@ -106,3 +109,29 @@ def test_tokens_are_chosen_once_the_step_before_is_committed(monkeypatch):
     serve(harness, OverlapLoop(harness.scheduler, device))
     kinds = [kind for kind, _ in told]
     assert kinds == ["choose", "commit", "choose", "commit", "choose", "commit"]
+
+
+def test_thousands_of_requests_with_aborts_and_faults_leave_every_slot_free_or_cached(
+    monkeypatch, caplog
+):
+    """`benchmarks/gpu/leak.py` does the same on a GPU, with a model."""
+    rng = random.Random(0)
+    monkeypatch.setattr(planner, "DECODE_RESERVE", 0)
+    harness = Harness(200, chunked_prefill_size=32, max_prefill_tokens=128, max_running_requests=24)
+    device = Device(harness.executor)
+    loop = OverlapLoop(harness.scheduler, device)
+    arriving = workload(7, 3000)
+    while arriving or harness.scheduler.has_work or loop.is_under_way:
+        for _ in range(min(len(arriving), rng.randint(0, 6))):
+            harness.add(arriving.pop())
+        if rng.random() < 0.02:
+            where = rng.choice(("launch", "choose", "results"))
+            device.fails_at[device.num_launched + 1] = where
+        for deltas in loop.turn():
+            harness.receive(deltas)
+        if rng.random() < 0.3:
+            harness.abort(rng.choice(list(harness.specs)[-40:])[0])
+    harness.scheduler.check_invariants()
+    harness.check_ledger()
+    assert harness.scheduler.stats().num_retracted > 0
+    assert harness.scheduler.stats().num_failed > 100
