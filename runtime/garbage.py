@@ -12,7 +12,7 @@ THOROUGH_EVERY = 64  # full collections; each after at least 77,000 more objects
 
 
 def settle() -> None:
-    """What start made stays; so does, from now on, what survives a full collection. Call it once."""
+    """What start made stays, and from now on what survives a full collection. Call it once."""
     gc.collect()
     gc.freeze()
     gc.callbacks.append(Freezer())
