@@ -114,7 +114,8 @@ class GPUExecutor:
             int(starts[t.entry]) + t.position - rows[t.entry].start for t in targets
         ]
         packed = to_device(self._pack(rows), self._device)
-        work, tiles = self._work.plan(rows, [self._table.place(e.request).base for e in rows])
+        bases = [self._table.place(entry.request).base for entry in rows]
+        work, tiles = self._work.plan(rows, bases)
         hidden = self._runner.forward(
             DeviceRows(
                 input_ids=self._known(packed[0]),
@@ -124,6 +125,7 @@ class GPUExecutor:
                 slots=self._table.slots,
                 work=work,
                 tiles=tiles,
+                chunks=self._work.chunks(rows, bases),
             ),
             self._kv_pool,
         )

@@ -6,6 +6,7 @@ import torch
 
 from ramify.runtime.core import PlannedRows, Request
 from ramify.runtime.kernels.attention_tiles import Tiles, choose_tiles
+from ramify.runtime.kernels.chunk_attention import HEAD_SIZES
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import (
     SHARE_MIN,
@@ -16,6 +17,10 @@ from ramify.runtime.kernels.work_list import (
     plan_work,
 )
 from ramify.runtime.models.config import ModelConfig
+from ramify.runtime.models.gpu_runner import Chunk
+
+CHUNK_ROWS = 512  # fewer rows leave many of the device's SMs without a tile
+CHUNK_END = 2048  # up to here what is gained is what it costs to put K and V in order
 
 
 class Planner:
@@ -52,10 +57,12 @@ class Planner:
         at = 0
         for entry, base in zip(rows, bases, strict=True):
             num_rows = entry.end - entry.start
-            queries.append(Query(at, num_rows, entry.start, base, _path(entry.request)))
+            if not self._is_chunk(entry):
+                queries.append(Query(at, num_rows, entry.start, base, _path(entry.request)))
             at += num_rows
         head_size = self._shape["head_size"]
-        tiles = choose_tiles(head_size, "shared" if at == len(rows) else "prefill", at)
+        is_decode = all(query.num_rows == 1 for query in queries)
+        tiles = choose_tiles(head_size, "shared" if is_decode else "prefill", at)
         work = self._plan(queries, at, tiles, room)
         if work.items[:, 1].max(initial=0) * self._group <= SMALL_ROWS:
             small = choose_tiles(head_size, "decode", at)
@@ -63,6 +70,26 @@ class Planner:
                 work = self._plan(queries, at, small, room)
             tiles = small
         return work, tiles
+
+    def chunks(self, rows: Sequence[PlannedRows], bases: Sequence[int]) -> tuple[Chunk, ...]:
+        """The rows of a step that `lay_out` leaves to `chunk_attention`."""
+        found = []
+        at = 0
+        for entry, base in zip(rows, bases, strict=True):
+            num_rows = entry.end - entry.start
+            if self._is_chunk(entry):
+                found.append(Chunk(at, num_rows, base, entry.end))
+            at += num_rows
+        return tuple(found)
+
+    def _is_chunk(self, entry: PlannedRows) -> bool:
+        """Whether these rows are worth putting the request's K and V in order first."""
+        return (
+            self._window is None
+            and self._shape["head_size"] in HEAD_SIZES
+            and entry.end - entry.start >= CHUNK_ROWS
+            and entry.end >= CHUNK_END
+        )
 
     def buffers(self, work: WorkList, max_rows: int) -> WorkBuffers:
         """Buffers for lists of decode steps, with room for longer ones than `work`."""

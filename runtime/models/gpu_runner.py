@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.kernels.attention import attention
 from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.chunk_attention import chunk_attention
 from ramify.runtime.kernels.gated import gated
 from ramify.runtime.kernels.linear_small import linear_small
 from ramify.runtime.kernels.rms_norm import rms_norm
@@ -19,6 +20,16 @@ from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.models.llama import LlamaModel
 
 FEW_ROWS = 32  # up to here a product is bound by reading its weight, which our kernel does faster
+
+
+class Chunk(NamedTuple):
+    """Rows [row, row + num_rows) of a step, the last of a request's first `end` positions, that
+    attend by themselves instead of through the work list."""
+
+    row: int
+    num_rows: int
+    slot_base: int  # position p of the request is in slots[slot_base + p]
+    end: int
 
 
 class DeviceRows(NamedTuple):
@@ -31,6 +42,7 @@ class DeviceRows(NamedTuple):
     slots: torch.Tensor  # [N] int32: the table that the work list's slot_base points into
     work: WorkBuffers  # what attends to what
     tiles: Tiles
+    chunks: tuple[Chunk, ...] = ()  # rows that the work list leaves out
 
 
 class GPURunner:
@@ -102,19 +114,30 @@ class GPURunner:
             eps=config.rms_norm_eps,
         )
         out_THD = torch.empty((len(qkv_THD), heads, dim), dtype=qkv.dtype, device=qkv.device)
-        attention(
-            qkv_THD[:, :heads],
-            k_pool_SKD,
-            v_pool_SKD,
-            rows.slots,
-            rows.positions,
-            rows.work,
-            out_THD,
-            scale=dim**-0.5,
-            window=config.sliding_window,
-            tiles=rows.tiles,
-            num_sms=self.num_sms,
-        )
+        if rows.work.most_rows:
+            attention(
+                qkv_THD[:, :heads],
+                k_pool_SKD,
+                v_pool_SKD,
+                rows.slots,
+                rows.positions,
+                rows.work,
+                out_THD,
+                scale=dim**-0.5,
+                window=config.sliding_window,
+                tiles=rows.tiles,
+                num_sms=self.num_sms,
+            )
+        for chunk in rows.chunks:
+            slots = rows.slots[chunk.slot_base : chunk.slot_base + chunk.end]
+            of_chunk = slice(chunk.row, chunk.row + chunk.num_rows)
+            chunk_attention(
+                qkv_THD[of_chunk, :heads],
+                k_pool_SKD.index_select(0, slots),
+                v_pool_SKD.index_select(0, slots),
+                out_THD[of_chunk],
+                scale=dim**-0.5,
+            )
         return _linear(out_THD.flatten(1), weights.o[layer], _row(weights.o_bias, layer))
 
     def _mlp(self, layer: int, x_TC: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ interpreter."""
 import os
 from dataclasses import replace
 from functools import cache
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -24,6 +25,8 @@ from ramify.runtime.executor.executor import Executor
 from ramify.runtime.executor.gpu_executor import GPUExecutor
 from ramify.runtime.guide import Forcing, Guide
 from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.chunk_attention import chunk_attention
+from ramify.runtime.models import gpu_runner
 from ramify.runtime.models.llama import LlamaModel
 from ramify.runtime.scheduler.scheduler import Scheduler
 from ramify.runtime.step_loop import OverlapLoop, PlainLoop
@@ -128,6 +131,17 @@ def test_forks_and_a_stranger_equal_the_reference(model, loop):
     specs = [*FORKS, spec("long", range(30, 82), max_tokens=8, logprobs=SCORED)]
     expected = serve(Executor, model, specs, chunked_prefill_size=16)
     assert_same(serve(on_gpu, model, specs, loop, chunked_prefill_size=16), expected)
+
+
+@pytest.mark.parametrize("loop", [PlainLoop, OverlapLoop])
+def test_long_chunks_attend_by_themselves(model, loop, monkeypatch):
+    specs = [*FORKS[:2], spec("long", range(30, 82), max_tokens=4, logprobs=SCORED)]
+    expected = serve(Executor, model, specs, chunked_prefill_size=24)
+    monkeypatch.setattr(work, "CHUNK_ROWS", 6)
+    monkeypatch.setattr(work, "CHUNK_END", 20)
+    monkeypatch.setattr(gpu_runner, "chunk_attention", counted := Mock(wraps=chunk_attention))
+    assert_same(serve(on_gpu, model, specs, loop, chunked_prefill_size=24), expected)
+    assert counted.call_count >= 3
 
 
 def test_retraction_moves_regions_and_changes_nothing(model):
