@@ -149,7 +149,7 @@ def _connect(kind: int, address: str) -> "zmq.Socket[bytes]":
 def _start(start: Start, outlet: Outlet) -> Worker:
     """Load everything; each phase is told when it is over."""
     took = time.monotonic() - start.spawned
-    outlet.send(Started("worker process", took, f"process {os.getpid()}"))
+    outlet.send(Started("worker process", took, f"pid {os.getpid()}"))
     clock = Clock(lambda phase: outlet.send(Started(*phase)))
     with clock.phase("worker's imports"):
         from ramify.runtime.build import build_worker  # torch: most of the time that a start takes

@@ -24,9 +24,13 @@ def make(config):
         raise LoadError("no such model")
     return FakeEngine(delay=float(os.environ.get("DELAY", 0)))
 
+config = EngineConfig()
+if model := os.environ.get("MODEL"):
+    config = EngineConfig(model=model, worker="process", dtype="float32", max_total_tokens=2048)
+    make = None
 try:
     code = serve(
-        EngineConfig(),
+        config,
         ServerConfig(port=int(os.environ.get("PORT", 0)), drain_timeout=float(sys.argv[1])),
         make,
     )
@@ -155,6 +159,33 @@ async def test_a_taken_port_and_a_failed_load_are_one_line():
     async with launched(FAIL=1) as failed:
         await failed.line("no such model")
         assert await failed.exit_code() == 1
+
+
+async def test_a_worker_process_that_dies_is_replaced_and_ends_with_the_server(tiny_model_dir):
+    async with launched(MODEL=tiny_model_dir("llama")) as server:
+        url = await server.url()
+        await server.line("Ready in")
+        pid = next(int(line.split()[-1]) for line in server.lines if "worker process" in line)
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            body = {"text": "a", "sampling_params": {"max_new_tokens": 400, "ignore_eos": True}}
+            running = asyncio.create_task(client.post("/generate", json=body))
+            await is_running(client)
+            os.kill(pid, signal.SIGKILL)
+            assert_error(await running, 500, "worker_died")
+            health = await client.get("/health")
+            assert (health.status_code, health.json()["status"]) == (503, "engine_restarting")
+            refused = await client.post("/generate", json=body)
+            assert_error(refused, 503, "engine_restarting")
+            assert "retry-after" in refused.headers
+            async with asyncio.timeout(60):
+                while (await client.get("/health")).status_code != 200:
+                    await asyncio.sleep(0.05)
+            assert "ramify:worker_restarts_total 1.0" in (await client.get("/metrics")).text
+            running = asyncio.create_task(client.post("/generate", json=body))
+            await is_running(client)
+            server.process.terminate()
+            assert (await running).json()["meta_info"]["completion_tokens"] == 400
+        assert await server.exit_code() == 0
 
 
 async def is_running(client: httpx.AsyncClient, count: int = 1) -> None:
