@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks.kernels.bench_attention import bench_attention
+from benchmarks.kernels.bench_chunk_attention import bench_chunk_attention
 from benchmarks.kernels.bench_decode_mix import bench_decode_mix
 from benchmarks.kernels.bench_linear_small import bench_linear_small, bench_many_rows
 from benchmarks.kernels.bench_pointwise import bench_pointwise
@@ -14,6 +15,7 @@ from benchmarks.kernels.measure import Bench, environment, format_row, measure_c
 
 FAMILIES = {
     "attention": bench_attention,
+    "chunk_attention": bench_chunk_attention,
     "decode_mix": bench_decode_mix,
     "linear_small": bench_linear_small,
     "many_rows": bench_many_rows,
