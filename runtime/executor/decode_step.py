@@ -88,7 +88,6 @@ class DecodeStep:
                 input_ids=self._table.last_token[state_rows],
                 positions=positions,
                 out_loc=out_loc,
-                logit_rows=None,
                 slots=self._slots,
                 work=work,
                 tiles=tiles,

@@ -1,4 +1,5 @@
-"""Runs planned steps on a GPU: decode steps from CUDA graphs, steps with prefill launch by launch.
+"""Runs planned steps on a GPU: decode steps and small ones with prefill from CUDA graphs, larger
+ones launch by launch.
 
 A step has three parts. `launch` starts the forward pass; `Launched.choose` the choice of tokens,
 which where a grammar holds one of the rows comes after the step before was committed; `results`
@@ -16,12 +17,13 @@ import torch
 from ramify.lang.protocol import TokenLogprob
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import BatchPlan, PlannedRows, RowResult
-from ramify.runtime.executor import device_sampler
+from ramify.runtime.executor import device_sampler, small_step
 from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.decode_step import DecodeStep
 from ramify.runtime.executor.device_sampler import DeviceSampler, Draws, Logprobs
 from ramify.runtime.executor.sampler import Sampled, unfit_logprobs
 from ramify.runtime.executor.slot_table import SlotTable
+from ramify.runtime.executor.small_step import SmallStep
 from ramify.runtime.executor.work import Planner
 from ramify.runtime.kernels.work_list import SHARE_MIN
 from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner
@@ -42,7 +44,7 @@ class GPUExecutor:
         graphs: bool = True,
         share_min: int | None = SHARE_MIN,
     ) -> None:
-        """`graphs=False`: decode steps launch by launch too. `share_min`: as of `plan_work`."""
+        """`graphs=False`: all steps launch by launch. `share_min`: as of `plan_work`."""
         self._runner = GPURunner(model)
         self._kv_pool = kv_pool
         self._device = model.device
@@ -51,6 +53,13 @@ class GPUExecutor:
         self._table = SlotTable(max_requests=max_requests, num_entries=entries, device=self._device)
         self._work = Planner(model.config, self._device, self._runner.num_sms, share_min)
         self._decode = DecodeStep(
+            self._runner,
+            kv_pool,
+            self._table,
+            self._work,
+            graphs=graphs and model.device.type == "cuda",
+        )
+        self._small = SmallStep(
             self._runner,
             kv_pool,
             self._table,
@@ -113,24 +122,31 @@ class GPUExecutor:
         wanted = sampled + [
             int(starts[t.entry]) + t.position - rows[t.entry].start for t in targets
         ]
-        packed = to_device(self._pack(rows), self._device)
+        hidden = self._forward(rows)[to_device(np.array(wanted, np.int64), self._device)]
+        logits = self._runner.logits(hidden[: len(sampled)])
+        return logits, self._score(hidden[len(sampled) :], targets, rows)
+
+    def _forward(self, rows: Sequence[PlannedRows]) -> torch.Tensor:
+        """Of all rows of the step: [T, hidden size], ready for `GPURunner.logits`."""
+        packed = self._pack(rows)
         bases = [self._table.place(entry.request).base for entry in rows]
+        chunks = self._work.chunks(rows, bases)
+        if packed.shape[1] <= small_step.LARGEST and not chunks:
+            return self._small.run(packed, *self._work.lay_out(rows, bases))
         work, tiles = self._work.plan(rows, bases)
-        hidden = self._runner.forward(
+        tokens, positions, out_loc = to_device(packed, self._device)
+        return self._runner.forward(
             DeviceRows(
-                input_ids=self._known(packed[0]),
-                positions=packed[1],
-                out_loc=packed[2],
-                logit_rows=to_device(np.array(wanted, np.int64), self._device),
+                input_ids=self._table.known(tokens),
+                positions=positions,
+                out_loc=out_loc,
                 slots=self._table.slots,
                 work=work,
                 tiles=tiles,
-                chunks=self._work.chunks(rows, bases),
+                chunks=chunks,
             ),
             self._kv_pool,
         )
-        logits = self._runner.logits(hidden[: len(sampled)])
-        return logits, self._score(hidden[len(sampled) :], targets, rows)
 
     def _pack(self, rows: Sequence[PlannedRows]) -> np.ndarray:
         """[3, T] int32: token, position, slot (-1 = not stored) of each row.
@@ -149,11 +165,6 @@ class GPUExecutor:
             packed[2, at : at + entry.write_from - entry.start] = -1
             at = end
         return packed
-
-    def _known(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """The tokens of `_pack`, those chosen by now filled in."""
-        chosen = self._table.last_token[(-1 - input_ids).clamp(min=0)]
-        return torch.where(input_ids < 0, chosen, input_ids)
 
     def _score(
         self, hidden: torch.Tensor, targets: "list[_Target]", rows: Sequence[PlannedRows]

@@ -71,6 +71,11 @@ class SlotTable:
             return np.zeros(0, np.int32), np.zeros(0, np.int32)
         return np.concatenate(at).astype(np.int32), np.concatenate(slots)
 
+    def known(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`tokens` [T] int32, those filled in that were given last: -1 - row stands for them."""
+        last = self.last_token[(-1 - tokens).clamp(min=0)]
+        return torch.where(tokens < 0, last, tokens)
+
     def _has_region(self, size: int) -> bool:
         return bool(self._free_regions.get(size)) or self._end + size <= len(self.slots)
 

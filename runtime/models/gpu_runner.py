@@ -38,7 +38,6 @@ class DeviceRows(NamedTuple):
     input_ids: torch.Tensor  # [T] int32
     positions: torch.Tensor  # [T] int32
     out_loc: torch.Tensor  # [T] int32: KV slot of each row, -1 = not stored
-    logit_rows: torch.Tensor | None  # [R] int64: rows whose logits are needed; None: all
     slots: torch.Tensor  # [N] int32: the table that the work list's slot_base points into
     work: WorkBuffers  # what attends to what
     tiles: Tiles
@@ -50,6 +49,7 @@ class GPURunner:
 
     def __init__(self, model: LlamaModel) -> None:
         self.config = model.config
+        self.dtype = model.dtype
         self._model = model
         device = model.device
         self.num_sms = (
@@ -59,7 +59,7 @@ class GPURunner:
         )
 
     def forward(self, rows: DeviceRows, kv_pool: KVPool) -> torch.Tensor:
-        """Run the rows, writing their K and V: [R, C], ready for `logits`."""
+        """Run the rows, writing their K and V: [T, C], ready for `logits`."""
         config, weights, eps = self.config, self._model.weights, self.config.rms_norm_eps
         residual_TC = weights.embed[rows.input_ids]
         normed_TC = torch.empty_like(residual_TC)
@@ -73,11 +73,9 @@ class GPURunner:
             norm_C = weights.mlp_norm[layer]
             rms_norm(out_TC, norm_C, normed_TC, eps=eps, residual_TC=residual_TC)
             out_TC = self._mlp(layer, normed_TC)
-        if rows.logit_rows is not None:
-            out_TC, residual_TC = out_TC[rows.logit_rows], residual_TC[rows.logit_rows]
-        final_RC = torch.empty_like(out_TC)
-        rms_norm(out_TC, weights.final_norm, final_RC, eps=eps, residual_TC=residual_TC)
-        return final_RC
+        final_TC = torch.empty_like(out_TC)
+        rms_norm(out_TC, weights.final_norm, final_TC, eps=eps, residual_TC=residual_TC)
+        return final_TC
 
     def logits(self, hidden_RC: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """[R, C] -> [R, vocabulary] float32, in `out` where it is given."""

@@ -20,7 +20,7 @@ from ramify.runtime.cache.radix_tree import RadixTree
 from ramify.runtime.cache.slot_pool import SlotPool
 from ramify.runtime.config import EngineConfig
 from ramify.runtime.core import TokenRequest
-from ramify.runtime.executor import decode_step, work
+from ramify.runtime.executor import decode_step, small_step, work
 from ramify.runtime.executor.executor import Executor
 from ramify.runtime.executor.gpu_executor import GPUExecutor
 from ramify.runtime.guide import Forcing, Guide
@@ -144,7 +144,8 @@ def test_long_chunks_attend_by_themselves(model, loop, monkeypatch):
     assert counted.call_count >= 3
 
 
-def test_retraction_moves_regions_and_changes_nothing(model):
+def test_retraction_moves_regions_and_changes_nothing(model, monkeypatch):
+    monkeypatch.setattr(small_step, "LARGEST", 0)  # every step with prefill is a large one
     expected = serve(Executor, model, FORKS[:3])
     assert_same(serve(on_gpu, model, FORKS[:3], retract_every=3), expected)
 

@@ -1,0 +1,108 @@
+"""Steps of few rows with prefill among them: a forward pass replayed from CUDA graphs.
+
+A short prompt that joins those which decode, or a span that a grammar forced, makes a step of some
+dozens of rows. Launched operation by operation it would take the host longer than the device. The
+rows are padded to one of a few sizes, a graph is captured when its size comes for the second time;
+all that differs from step to step is read on the device.
+"""
+
+import numpy as np
+import torch
+
+from ramify.runtime.cache.kv_pool import KVPool
+from ramify.runtime.executor.batch import to_device
+from ramify.runtime.executor.decode_step import Graphs
+from ramify.runtime.executor.slot_table import SlotTable
+from ramify.runtime.executor.work import Planner
+from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.work_buffers import WorkBuffers
+from ramify.runtime.kernels.work_list import WorkList
+from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner
+
+LARGEST = 512  # rows; more keep the device busy for longer than their launches take
+_FINE = 128
+
+
+def padded_size(num_rows: int) -> int:
+    """Rows of the graph that runs a step."""
+    step = 16 if num_rows <= _FINE else 64
+    return -(-num_rows // step) * step
+
+
+class SmallStep:
+    """Runs steps of up to LARGEST rows; keeps graphs and their static buffers."""
+
+    def __init__(
+        self,
+        runner: GPURunner,
+        kv_pool: KVPool,
+        table: SlotTable,
+        planner: Planner,
+        *,
+        graphs: bool,
+    ) -> None:
+        self._runner = runner
+        self._kv_pool = kv_pool
+        self._table = table
+        self._planner = planner
+        self._graphs: Graphs | None = Graphs() if graphs else None
+        device = table.slots.device
+        # [3, LARGEST] int32 device: token, position, slot of each row
+        self._rows = torch.zeros((3, LARGEST), dtype=torch.int32, device=device)
+        # [LARGEST, hidden size] device: one for all graphs
+        self._hidden = torch.empty(
+            (LARGEST, runner.config.hidden_size), dtype=runner.dtype, device=device
+        )
+        self._slots = table.slots  # as the graphs know it
+        self._work: WorkBuffers | None = None
+        self._met: set[tuple[int, Tiles]] = set()  # sizes and tiles that came once
+
+    def run(self, packed: np.ndarray, work: WorkList, tiles: Tiles) -> torch.Tensor:
+        """`packed`: [3, T] int32 token (-1 - a row of the table: the one given last), position,
+        slot. [T, hidden size], ready for `GPURunner.logits`, good until the next call."""
+        num_rows = packed.shape[1]
+        size = padded_size(num_rows)
+        padded = np.zeros((3, size), np.int32)
+        padded[2] = -1
+        padded[:, :num_rows] = packed
+        self._rows[:, :size].copy_(to_device(padded, self._rows.device), non_blocking=True)
+        buffers = self._load(work)
+        if self._slots is not self._table.slots:
+            self._slots = self._table.slots
+            self._forget_graphs()
+
+        def forward() -> None:
+            self._forward(size, buffers, tiles)
+
+        if self._graphs is not None and (size, tiles) in self._met:
+            self._graphs.run((size, tiles), forward)
+        else:
+            forward()
+            self._met.add((size, tiles))
+        return self._hidden[:num_rows]
+
+    def _forward(self, size: int, work: WorkBuffers, tiles: Tiles) -> None:
+        tokens, positions, out_loc = self._rows[:, :size]
+        hidden = self._runner.forward(
+            DeviceRows(
+                input_ids=self._table.known(tokens),
+                positions=positions,
+                out_loc=out_loc,
+                slots=self._slots,
+                work=work,
+                tiles=tiles,
+            ),
+            self._kv_pool,
+        )
+        self._hidden[:size].copy_(hidden)
+
+    def _load(self, work: WorkList) -> WorkBuffers:
+        if self._work is None or not self._work.has_room(work):
+            self._work = self._planner.buffers(work, LARGEST)
+            self._forget_graphs()
+        self._work.load(work)
+        return self._work
+
+    def _forget_graphs(self) -> None:
+        if self._graphs is not None:
+            self._graphs = Graphs()
