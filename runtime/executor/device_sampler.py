@@ -19,6 +19,7 @@ from ramify.runtime.executor.penalties import Penalties
 from ramify.runtime.executor.philox import uniforms
 from ramify.runtime.executor.sampler import Sampled
 from ramify.runtime.kernels.add_bias import add_bias
+from ramify.runtime.kernels.argmax import argmax
 from ramify.runtime.kernels.bitmask import apply_bitmask
 from ramify.runtime.kernels.logprobs import logprobs
 from ramify.runtime.kernels.sample import sample
@@ -101,8 +102,11 @@ class DeviceSampler:
         self._penalties.apply(logits, entries)
         _add_biases(logits, entries)
         tokens = torch.empty(len(entries), dtype=torch.int32, device=self._device)
-        floats, top_k = _parameters(entries, self._device)
-        sample(logits, floats[0], top_k, floats[1], floats[2], floats[3], tokens)
+        if any(entry.request.spec.sampling.temperature for entry in entries):
+            floats, top_k = _parameters(entries, self._device)
+            sample(logits, floats[0], top_k, floats[1], floats[2], floats[3], tokens)
+        else:
+            argmax(logits, tokens)
         self._penalties.count(tokens, entries)
         if raw is None or wanted is None:
             return Draws(tokens, None, masks.errors)
