@@ -10,6 +10,7 @@ import numpy as np
 
 from ramify.grammars import kernels
 from ramify.grammars.errors import GrammarError
+from ramify.grammars.lengths import LengthTables
 from ramify.grammars.remainder import Remainder
 from ramify.grammars.terminals import Shadow
 from ramify.grammars.texts import TextTables
@@ -39,14 +40,6 @@ class Inside(NamedTuple):
 NOTHING = 0  # the state of no terminal: it reads nothing
 
 
-class LengthTable(NamedTuple):
-    """How many characters tokens add to a text, from one of its states."""
-
-    walk: kernels.LengthWalk
-    ends: list[int]  # walk.ends
-    made: dict[tuple[int, int], Inside]  # by (least, most), both no larger than matters
-
-
 class InsideTables:
     """The walks of one lexer, kept."""
 
@@ -54,7 +47,7 @@ class InsideTables:
         self.lexer = lexer
         self._vocabulary = lexer.vocabulary
         self._inside: dict[tuple[int, int], Inside] = {}  # by state, id of the remainder
-        self._lengths: dict[int, LengthTable] = {}
+        self._lengths = LengthTables(self)
         self._texts = TextTables(self)
         self._remainders: dict[tuple[int, ...], Remainder] = {}  # those of exits: kept for good
         self.steps_left = 0  # of the mask being made; see `spend`
@@ -105,7 +98,7 @@ class InsideTables:
         found = None
         if remainder.num_below <= SMALL or len(self.lexer.moves(state)) <= WIDE:
             found = self._walk_plain(state, remainder)
-        return found or self._walk_wide(state, remainder)
+        return found or self.walk_wide(state, remainder)
 
     def _walk_plain(self, state: int, remainder: Remainder) -> Inside | None:
         """Step by step; None where that takes long."""
@@ -135,7 +128,8 @@ class InsideTables:
         self.spend(2 * steps)
         return self.collected(token_ids, exits)
 
-    def _walk_wide(self, state: int, remainder: Remainder) -> Inside:
+    def walk_wide(self, state: int, remainder: Remainder) -> Inside:
+        """By the kernel; the dense table has all rows that it needed."""
         lexer, trie = self.lexer, self._vocabulary.trie
         start = lexer.dense_of(state)
         nodes = np.array(remainder.nodes, np.int32)
@@ -167,7 +161,7 @@ class InsideTables:
         for label, nodes in exits.items():
             inner = tuple(sorted({node for node in nodes if is_inner(node)}))
             if inner:
-                kept.append((label, self._remainder(inner)))
+                kept.append((label, self.remainder(inner)))
         row = None
         if len(token_ids) > MANY_TOKENS:
             row = self._row(token_ids)
@@ -187,18 +181,22 @@ class InsideTables:
             assert label is not None
             exits.setdefault(label, []).append(node)
         if row is not None and row.flags.writeable:  # else it is another's
-            row.flags.writeable = False
-            self.num_bytes += row.nbytes
+            self.keep(row)
         return self.collected(list(token_ids), exits)._replace(row=row)
+
+    def keep(self, row: np.ndarray) -> None:
+        """From now on it is not written to."""
+        row.flags.writeable = False
+        self.num_bytes += row.nbytes
 
     def _row(self, token_ids: "np.ndarray | list[int]") -> np.ndarray:
         row = np.zeros(self._vocabulary.num_words, np.uint32)
         kernels.set_bits(row, np.asarray(token_ids, np.int32))
-        row.flags.writeable = False
-        self.num_bytes += row.nbytes
+        self.keep(row)
         return row
 
-    def _remainder(self, nodes: tuple[int, ...]) -> Remainder:
+    def remainder(self, nodes: tuple[int, ...]) -> Remainder:
+        """What is left of the tokens that pass some trie nodes."""
         found = self._remainders.get(nodes)
         if found is None:
             found = self._remainders[nodes] = Remainder(self._vocabulary, nodes)
@@ -211,7 +209,7 @@ class InsideTables:
         if shadow.reach is not None and shadow.reach < remainder.longest:
             return None
         if shadow.lengths is not None:
-            return self._of_length(shadow, remainder)
+            return self._lengths.inside(shadow, remainder)
         if shadow.label is not None:
             base = self.inside(self.lexer.state(shadow.terminal, shadow.key), remainder)
             return base._replace(exits=tuple((shadow.label, rest) for _, rest in base.exits))
@@ -241,7 +239,7 @@ class InsideTables:
             for node in banned:
                 low, high = bisect_left(nodes, node), bisect_left(nodes, skips[node])
                 nodes = nodes[:low] + nodes[high:] if low < high else nodes
-            yield label, self._remainder(nodes) if nodes else None
+            yield label, self.remainder(nodes) if nodes else None
 
     def _captured(self, state: int, shadow: Shadow) -> Inside:
         """As the base; but tokens near a seen text, and those past an end, have to be tried."""
@@ -303,42 +301,6 @@ class InsideTables:
                 elif step.rest is not None:
                     todo.append((target, step.rest))
         return found
-
-    # -- texts of a bounded length
-
-    def _of_length(self, shadow: Shadow, remainder: Remainder) -> Inside | None:
-        """Of any text: what ends after `least` to `most` characters."""
-        assert shadow.lengths is not None
-        least, most = shadow.lengths
-        lexer = self.lexer
-        state = lexer.state(shadow.terminal, shadow.key)
-        if remainder is not lexer.root:
-            is_free = least == 0 and (most is None or most >= remainder.longest)
-            return self.inside(state, remainder) if is_free else None
-        table = self._lengths.get(state)
-        if table is None:
-            body = lexer.next(lexer.start(shadow.terminal), 0x22)
-            self._walk_wide(state, remainder)  # fills the dense rows
-            dense = lexer.dense_of(state), lexer.dense_of(body)
-            walk = kernels.length_walk(
-                self._vocabulary.trie, lexer.dense, *dense, len(self._vocabulary)
-            )
-            self.num_bytes += walk.chars.nbytes
-            table = self._lengths[state] = LengthTable(walk, walk.ends.tolist(), {})
-        longest = table.walk.longest
-        key = (min(least, longest + 1), longest if most is None else min(most, longest))
-        found = table.made.get(key)
-        if found is None:
-            found = table.made[key] = self._limited(table, *key)
-        return found
-
-    def _limited(self, table: LengthTable, least: int, most: int) -> Inside:
-        walk = table.walk
-        kept = np.flatnonzero((walk.end_chars >= least) & (walk.end_chars <= most)).tolist()
-        ends = [table.ends[at] for at in kept]
-        closing = [token_id for node in ends for token_id in self._vocabulary.tokens_at(node)]
-        inside = np.flatnonzero(walk.chars <= most).astype(np.int32)
-        return self.collected(np.concatenate([inside, np.array(closing, np.int32)]), {0: ends})
 
 
 def _listed(token_ids: "np.ndarray | list[int]") -> list[int]:

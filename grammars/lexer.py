@@ -4,6 +4,7 @@ A state q is a (terminal, key). What tokens do from q belongs to no grammar and 
 that all grammars over one lexer share it.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STATES = 400_000
+_SERIALS = itertools.count()
 STATE_BYTES = 1500  # of a state and what is read from it, about
 
 
@@ -26,6 +28,7 @@ class Lexer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
+        self.serial = next(_SERIALS)  # no two lexers have the same
         self.root = Remainder(vocabulary, (0,))  # of no byte read: all tokens
         self._ids: dict[tuple[Terminal, Key], int] = {}
         self._keys: list[tuple[Terminal, Key] | None] = [None]

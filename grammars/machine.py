@@ -211,11 +211,11 @@ class Machine:
     def mask(self, state: int) -> np.ndarray:
         """[num_words] int32: bit i % 32 of word i // 32 says if token i is allowed. Read-only."""
         masks = self.lexer.vocabulary.masks
-        found = masks.get(self._serial, state)
+        key = (self._serial, state)
+        found = masks.get(key)
         if found is None:
-            found = self._compute_mask(state).view(np.int32)
-            found.flags.writeable = False
-            masks.put(self._serial, state, found)
+            found = self._compute_mask(state)
+            masks.put(key, found)
         return found
 
     @property
@@ -287,7 +287,14 @@ class Machine:
                 items.append((self.lexer.root, *place))
         self.lexer.begin_mask(self._limits.walk_steps)
         self._collect(items, found)
-        return found.row()
+        masks = self.lexer.vocabulary.masks
+        key = (self.lexer.serial, *found.key())
+        row = masks.get(key)  # places that differ in what comes later often agree
+        if row is None:
+            row = found.row().view(np.int32)
+            row.flags.writeable = False
+            masks.put(key, row)
+        return row
 
     def _collect(
         self, items: "list[_Item]", found: "_Found", aside: "list[_Item] | None" = None
@@ -356,6 +363,11 @@ class _Found:
         self.rows: list[np.ndarray] = []  # [num_words] uint32, shared
         self.less: list[Inside] = []  # those with a row and tokens that are not of it
         self.token_ids: list[int] = []
+
+    def key(self) -> tuple[object, ...]:
+        """The same for the same tokens, as long as the lexer lives."""
+        rows = [id(row) for row in self.rows]
+        return (*rows, *map(id, self.less), frozenset(self.token_ids))
 
     def row(self) -> np.ndarray:
         """All of them, [num_words] uint32; perhaps shared."""

@@ -21,7 +21,7 @@ def walk_of(pattern: str):
     automaton = regex_automaton(parse(pattern), Budget(DEFAULT_LIMITS), pattern)
     state = lexer.start(Text(automaton, spelling(automaton.alphabet, json=False)))
     lexer.begin_mask(10_000)
-    lexer._tables._walk_wide(state, lexer.root)  # fills the dense rows
+    lexer._tables.walk_wide(state, lexer.root)  # fills the dense rows
     return lexer.dense, lexer.dense_of(state)
 
 

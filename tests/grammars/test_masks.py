@@ -1,7 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
-from ramify.grammars import AnyJsonSpec, Limits, Matcher, compile_grammar
+from ramify.grammars import AnyJsonSpec, JsonSchemaSpec, Limits, Matcher, compile_grammar
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.masks import ENTRY_BYTES, MaskCache
 from ramify.grammars.spec import EbnfSpec
@@ -12,12 +14,30 @@ def test_masks_stay_within_their_bytes_and_the_used_ones_are_kept():
     row = np.zeros(4, np.int32)
     cache = MaskCache(8 * (row.nbytes + ENTRY_BYTES))
     for state in range(1000):
-        cache.put(1, state, row)
-        assert cache.get(1, 0) is row
-    kept = [state for state in range(1000) if cache.get(1, state) is not None]
+        cache.put((1, state), row if state == 0 else row.copy())
+        assert cache.get((1, 0)) is row
+    kept = [state for state in range(1000) if cache.get((1, state)) is not None]
     assert 0 in kept
     assert len(kept) <= 10
-    assert cache.get(2, 0) is None
+    assert cache.get((2, 0)) is None
+
+
+def test_a_row_of_many_masks_counts_once():
+    row = np.zeros(1000, np.int32)
+    cache = MaskCache(2 * (row.nbytes + 100 * ENTRY_BYTES))
+    for state in range(100):
+        cache.put((1, state), row)
+    assert all(cache.get((1, state)) is row for state in range(100))
+
+
+def test_states_that_allow_the_same_share_a_row():
+    schema = {"properties": {name: {"type": "string"} for name in "abcd"}}
+    spec = JsonSchemaSpec(json.dumps(schema), order="any")
+    matcher = Matcher(compile_grammar(spec, byte_vocabulary(b'", "', b'"}', b"ab", b'a"')))
+    assert matcher.accept_text(b'{"a": "x')
+    first = matcher.mask()
+    assert matcher.accept_text(b'", "b": "x')
+    assert matcher.mask() is first
 
 
 def test_a_mask_that_was_dropped_is_made_again():
