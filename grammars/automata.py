@@ -121,7 +121,7 @@ class Table:
         self._distances = _distances(rows, final)
         live = {state for state, far in enumerate(self._distances) if far < FAR}
         self.rows = [[target if target in live else None for target in row] for row in rows]
-        self.start: State | None = 0 if 0 in live else None
+        self.start: int | None = 0 if 0 in live else None
 
     def row(self, state: State) -> Sequence[State | None]:
         """Look it up."""
@@ -138,6 +138,15 @@ class Table:
     def distance(self, state: State) -> int:
         """Of the shortest way."""
         return self._distances[state]
+
+    def state_after(self, text: str) -> int | None:
+        """Where a text leads."""
+        state = self.start
+        for char in text:
+            if state is None:
+                return None
+            state = self.rows[state][self.alphabet.class_of(ord(char))]
+        return state
 
     @cached_property
     def farthest(self) -> int:

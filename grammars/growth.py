@@ -138,7 +138,10 @@ class Growth:
             state = closing.ways.alike(todo.pop())
             far = max(far, len(closing.ways.way(state)[0]))
             shadow = lexer.shadow(state)
-            is_large = shadow is not None and bool(shadow.lengths or any(shadow.texts or ()))
+            if shadow is not None and any(shadow.texts or ()):  # other ways part from them soon
+                far = max(far, APART + self._far(lexer.state(shadow.terminal, shadow.key)))
+                continue
+            is_large = shadow is not None and bool(shadow.lengths)
             if is_large or closing.ways.inner(state) is not None:
                 far = max(far, len(closing.ways.way(state)[0]) + APART)
                 continue

@@ -1,7 +1,7 @@
 """What the makers of a schema's nodes share: the nodes so far, formulas, budget and layout."""
 
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NoReturn, TypeVar, cast
 
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.arrays import ArrayNode
@@ -17,6 +17,8 @@ from ramify.grammars.json_schema.objects import ObjectNode, Order
 from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Machine, Node, Place
 from ramify.grammars.terminals import Terminal
+
+Made = TypeVar("Made")
 
 
 class ValueNode:
@@ -62,6 +64,7 @@ class Context:
         self.free_names = FREE_NAMES[whitespace]
         self.budget = budget
         self.nodes: dict[Value, ValueNode] = {}
+        self._made: dict[Hashable, Any] = {}
         self.todo: list[ValueNode] = []  # nodes with no alternatives yet
         # objects and arrays, until it is known which values can be written, and whose they are
         self.pending: list[tuple[ValueNode, ObjectNode | ArrayNode]] = []
@@ -73,6 +76,12 @@ class Context:
             found = self.nodes[value] = ValueNode(value)
             self.todo.append(found)
         return found
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What is made for a key, made the first time that it is asked for."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(Made, self._made[key])
 
     def cases(self, value: Value, kind: str) -> list[Conjunction]:
         """The ways for a value of this type to be as asked."""

@@ -10,7 +10,7 @@ from ramify.grammars.json_schema import facts, strings
 from ramify.grammars.json_schema.cases import Conjunction
 from ramify.grammars.json_schema.context import Context, ValueNode, too_complex
 from ramify.grammars.json_schema.facts import NOTHING, Value
-from ramify.grammars.json_schema.keys import ClassifiedNames, OtherNames
+from ramify.grammars.json_schema.names import ClassifiedNames, without
 from ramify.grammars.json_schema.objects import ObjectNode, Wanted
 from ramify.grammars.json_schema.scalars import Scalars
 from ramify.grammars.machine import Node
@@ -156,6 +156,9 @@ class _Case:
 
     def _name_automaton(self, value: Value) -> CharAutomaton:
         """The strings that satisfy a Value, as an automaton over names."""
+        return self._context.once(("automaton", value), lambda: self._strings_of(value))
+
+    def _strings_of(self, value: Value) -> CharAutomaton:
         automata = [
             (found, False)
             for conjunction in self._context.cases(value, "string")
@@ -188,7 +191,7 @@ class _Case:
     ) -> Listed | None:
         """Set the names that are not declared; or those to declare first."""
         keys = [group.keys for group in groups] + [each.keys for each in wanted]
-        conditions = list(dict.fromkeys(part for key in keys for part in _conditions(key)))
+        conditions = tuple(dict.fromkeys(part for key in keys for part in _conditions(key)))
         if conditions:
             return self._classify(node, groups, wanted, conditions)
         context = self._context
@@ -197,9 +200,7 @@ class _Case:
             node.wanted = self._wanted({}, {}, wanted)
             return None
         node.other_values = [context.node(value)]
-        node.other_names = (
-            OtherNames(node.trie, context.free_names) if node.names else context.free_names
-        )
+        node.other_names = without(context.free_names, node.trie, context.budget)
         node.wanted = self._wanted({0: value}, {0: frozenset()}, wanted)
         return None
 
@@ -208,7 +209,7 @@ class _Case:
         node: ObjectNode,
         groups: list[facts.Members],
         wanted: list[facts.SomeMember],
-        conditions: "list[str | Value]",
+        conditions: "tuple[str | Value, ...]",
     ) -> Listed | None:
         """Other names by which of the conditions they meet."""
 
@@ -217,57 +218,72 @@ class _Case:
             parts = [group.value for group in groups if _meets(group.keys, held)]
             return frozenset[Any]().union(*parts)
 
-        table, kinds = self._table(node, conditions, value_of)
-        if table.start is None:
+        context = self._context
+        table, held = context.once(("names", conditions), lambda: self._explored(conditions))
+        may_be = [ends and not value_of(held[at]) >= NOTHING for at, ends in enumerate(table.final)]
+        table = table if may_be == table.final else table.ending(may_be)
+        listed = self._few(table, node)
+        if listed is not None:
+            if listed:
+                return Listed(listed, are_all=True)
             node.wanted = self._wanted({}, {}, wanted)
             return None
-        listed = few_texts(table, MAX_LISTED_NAMES)
-        if listed is not None:
-            return Listed(listed, are_all=True)
-        held_at = list(dict.fromkeys(kinds.values()))  # the label is the place in this list
-        labels = {state: held_at.index(held) for state, held in kinds.items()}
-        for label, held in enumerate(held_at):
-            if any(_meets(each.keys, held) for each in wanted):
-                named = table.ending(labels.get(at) == label for at in range(len(table.rows)))
-                few = few_texts(named, MAX_LISTED_NAMES)
-                if few:  # of these there might be none left when they are wanted
+        kinds = dict.fromkeys(held[at] for at, ends in enumerate(may_be) if ends)
+        of_declared = {
+            held[at] for name in node.names if (at := table.state_after(name)) is not None
+        }
+        for kind in [*kinds]:
+            is_wanted = any(_meets(each.keys, kind) for each in wanted)
+            if is_wanted or kind in of_declared:
+                of_kind = (ends and held[at] == kind for at, ends in enumerate(may_be))
+                few = self._few(table.ending(of_kind), node)
+                if few and is_wanted:  # there might be none left when they are wanted
                     return Listed(few, are_all=False)
-        node.other_values = [self._context.node(value_of(held)) for held in held_at]
+                if few is not None and not few:
+                    del kinds[kind]
+        number = {kind: label for label, kind in enumerate(kinds)}
+        labels = {
+            at: number[held[at]] for at, ends in enumerate(may_be) if ends and held[at] in number
+        }
+        if len(labels) < sum(may_be):
+            table = table.ending(at in labels for at in range(len(held)))
+        node.other_values = [context.node(value_of(kind)) for kind in kinds]
         node.wanted = self._wanted(
-            {label: value_of(held) for label, held in enumerate(held_at)},
-            dict(enumerate(held_at)),
+            {label: value_of(kind) for label, kind in enumerate(kinds)},
+            dict(enumerate(kinds)),
             wanted,
         )
-        node.other_names = ClassifiedNames(table, labels, self._context.layout.after_colon)
+        names = context.once(
+            ("terminal", conditions, *labels.items()),
+            lambda: ClassifiedNames(table, labels, context.layout.after_colon),
+        )
+        node.other_names = without(names, node.trie, context.budget)
         return None
 
-    def _table(
-        self, node: ObjectNode, conditions: "list[str | Value]", value_of: Any
-    ) -> tuple[Table, dict[int, Held]]:
-        """The names that may be, and the conditions that hold at each final state."""
+    def _few(self, table: Table, node: ObjectNode) -> list[str] | None:
+        """The names of a table that are not declared, if they are few."""
+        found = few_texts(table, MAX_LISTED_NAMES + len(node.names))
+        left = None if found is None else sorted({*found} - {*node.names})
+        return left if left is None or len(left) <= MAX_LISTED_NAMES else None
+
+    def _explored(self, conditions: "tuple[str | Value, ...]") -> tuple[Table, list[Held]]:
+        """Any names, and the conditions that hold at each state."""
         automata = [
             self._scalars.pattern(part) if isinstance(part, str) else self._name_automaton(part)
             for part in conditions
         ]
-        declared = Words(node.names)
-
-        def met(states: tuple[Any, ...]) -> Held:
-            return frozenset(
+        found = explore(
+            SideBySide(automata, lambda _: True), self._context.budget, "property names"
+        )
+        held = [
+            frozenset(
                 part
-                for part, automaton, state in zip(conditions, automata, states, strict=False)
+                for part, automaton, state in zip(conditions, automata, states, strict=True)
                 if state is not None and automaton.accepts(state)
             )
-
-        def accepts(states: tuple[Any, ...]) -> bool:
-            if states[-1] is not None and declared.accepts(states[-1]):
-                return False
-            return not value_of(met(states)) >= NOTHING
-
-        table, states_at = explore(
-            SideBySide([*automata, declared], accepts), self._context.budget, "property names"
-        )
-        kinds = {state: met(states) for state, states in enumerate(states_at) if table.final[state]}
-        return table, kinds
+            for states in found.states
+        ]
+        return found.table, held
 
     def _wanted(
         self,

@@ -3,8 +3,9 @@
 from typing import Literal, NamedTuple
 
 from ramify.grammars.json_schema.captured import Captured
-from ramify.grammars.json_schema.keys import ClassifiedNames, DeclaredNames, NameTrie
+from ramify.grammars.json_schema.keys import DeclaredNames, NameTrie
 from ramify.grammars.json_schema.layout import Layout
+from ramify.grammars.json_schema.names import AnyNames
 from ramify.grammars.json_schema.recorder import Noted
 from ramify.grammars.limits import Budget
 from ramify.grammars.machine import Machine, Node, Place
@@ -69,7 +70,7 @@ class ObjectNode:
         self.high = high
         self.order = order
         self.layout = layout
-        self.other_names: Terminal | None = None  # None: no other names
+        self.other_names: AnyNames | None = None  # None: no other names
         self.other_values: list[Node] = []  # by label
         self.wanted: Wanted | None = None
         self.usable = 0  # bit set of the names that may be written
@@ -117,9 +118,7 @@ class ObjectNode:
                 for label, bits in wanted.values
                 if num and bits & unmet == bits and fewest[unmet & ~bits] == num - 1
             )
-            names: Terminal | None = self.other_names
-            if isinstance(names, ClassifiedNames) and useful:
-                names = names.restricted(useful, budget)
+            names = self.other_names.restricted(useful, budget) if useful else self.other_names
             assert names is not None
             self._urgent.append(names)
 
@@ -291,7 +290,7 @@ class ObjectNode:
         machine.begin(self._other_terminal(position), frame, out)
 
     def _other_terminal(self, position: MemberPlace) -> Terminal:
-        names = self.other_names
+        names: Terminal | None = self.other_names
         if position.at == "urgent":
             names = self._urgent[self._unmet(position)]
         assert names is not None

@@ -6,7 +6,6 @@ from typing import cast
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.arrays import ArrayNode, Way
 from ramify.grammars.json_schema.context import Context, ValueNode, pointer_of
-from ramify.grammars.json_schema.keys import ClassifiedNames
 from ramify.grammars.json_schema.objects import ObjectNode, Wanted
 from ramify.grammars.json_schema.recording import UniqueArray, few_scalars, items_left
 from ramify.grammars.limits import Budget
@@ -74,8 +73,7 @@ def _is_endless(node: Node) -> bool:
     """Can every object (array) become another one by one member (item) more?"""
     if isinstance(node, ObjectNode):
         names = node.other_names
-        is_bounded = isinstance(names, ClassifiedNames) and not names.is_endless
-        return node.high is None and names is not None and not is_bounded
+        return node.high is None and names is not None and names.is_endless
     return isinstance(node, ArrayNode) and node.high is None and not node.counters
 
 
@@ -145,7 +143,7 @@ def _drop_unwritable_others(node: ObjectNode, budget: Budget) -> None:
     writable = [_writable(value) for value in node.other_values]
     if not any(writable):
         node.other_names = None
-    elif isinstance(names, ClassifiedNames) and not all(writable):
+    elif names is not None and not all(writable):
         kept = frozenset(label for label, is_writable in enumerate(writable) if is_writable)
         node.other_names = names.restricted(kept, budget)
 

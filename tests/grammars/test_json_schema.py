@@ -71,6 +71,29 @@ CASES = [
         [{"n": "y"}],
     ),
     ({"type": "object", "propertyNames": {"maxLength": 2}}, [{"ab": 1}, {}], [{"abc": 1}]),
+    (  # names that part from the declared ones, at once or after a while
+        {
+            "type": "object",
+            "properties": {"x-a": {"type": "null"}, "b": {"type": "null"}, "": {"type": "null"}},
+            "patternProperties": {"^x-": {"type": ["integer", "null"]}},
+            "additionalProperties": False,
+        },
+        [{"x-a": None}, {"b": None}, {"": None}, {"x-": 1}, {"x-b": 1}, {"x-ab": 1, "x-a": None}],
+        [{"x-a": 1}, {"x": 1}, {"x": None}, {"b": 1}, {"bc": None}, {"": 1}],
+    ),
+    (  # some declared ones have no other name after them
+        {
+            "type": "object",
+            "properties": {"xa": {"type": "null"}, "b": {"type": "null"}},
+            "patternProperties": {
+                "^.{2}$": {"type": ["integer", "null"]},
+                "^fo+$": {"type": "null"},
+            },
+            "additionalProperties": False,
+        },
+        [{"xa": None}, {"b": None}, {"xb": 1}, {"fo": None}, {"foo": None}],
+        [{"xa": 1}, {"b": 1}, {"c": None}, {"fo": 1}, {"foo": 1}, {"xab": None}],
+    ),
     ({"type": "object", "minProperties": 2, "maxProperties": 3}, [{"a": 1, "b": 2}], [{"a": 1}]),
     (
         {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
