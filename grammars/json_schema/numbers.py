@@ -88,6 +88,9 @@ class Number(Terminal):
 
     def __init__(self, numbers: NumberSet) -> None:
         self._set = numbers
+        step = numbers.step
+        # whole numbers are reckoned with as such: ten times as fast
+        self._step = step.numerator if step is not None and step.denominator == 1 else step
         self.start: Key = "start"
         self._exponent = (
             numbers.step is None
@@ -150,6 +153,20 @@ class Number(Terminal):
             return 0 if key[1] else None
         return 0 if kind == "exp" else None
 
+    def distance(self, key: Key) -> int:
+        """The digits that a whole number still needs."""
+        if not isinstance(key, tuple) or not self._set.is_integral:
+            return 0
+        if key[0] == "free":
+            return self._more_digits(key[3], key[4]) or 0
+        if key[0] != "int" or self.label(key) is not None:
+            return 0
+        _, negative, value, count = key
+        for k in range(1, INT_DIGITS - count + 1):
+            if self._meets(negative, Fraction(value * 10**k), Fraction(10**k)):
+                return k
+        return 0
+
     def _value(self, negative: bool, value: Fraction) -> Fraction:
         return -value if negative else value
 
@@ -172,22 +189,30 @@ class Number(Terminal):
             return None
         statuses = self._statuses(negative, value, more)
         if value and _PART not in statuses and not self._set.no_steps:
-            return self._free(negative, statuses, self._residue(Fraction(value)))
+            return self._free(negative, statuses, self._residue(value))
         alive = any(
             status != _OUT and self._meets(negative, Fraction(value * 10**k), Fraction(10**k))
             for k, status in enumerate(statuses)
         )
         return ("int", negative, value, count + 1) if alive else None
 
-    def _free(self, negative: bool, statuses: tuple[int, ...], residue: Fraction) -> Key | None:
-        step = self._set.step
+    def _free(
+        self, negative: bool, statuses: tuple[int, ...], residue: Fraction | int
+    ) -> Key | None:
+        if self._more_digits(statuses, residue) is None:
+            return None
+        return ("free", negative, None, statuses, residue)
+
+    def _more_digits(self, statuses: tuple[int, ...], residue: Fraction | int) -> int | None:
+        """How many lead to a number of the set, at least; None if none do."""
+        step = self._step
         for k, status in enumerate(statuses):
             if status == _IN and (step is None or (-residue * 10**k) % step < 10**k):
-                return ("free", negative, None, statuses, residue)
+                return k
         return None
 
-    def _residue(self, value: "Fraction | int") -> Fraction:
-        return Fraction(0) if self._set.step is None else Fraction(value) % self._set.step
+    def _residue(self, value: Fraction | int) -> Fraction | int:
+        return 0 if self._step is None else value % self._step
 
     def _meets(self, negative: bool, low: Fraction, size: Fraction) -> bool:
         """Is a number of the set in [low, low + size), or mirrored below zero?"""
@@ -249,8 +274,8 @@ class Number(Terminal):
         if self._exponent and self.label(key) is not None:
             out.update(dict.fromkeys(b"eE", ("e",)))
 
-    def _any(self, left: int, read: bool, residue: Fraction, size: Fraction) -> Key | None:
-        step = self._set.step
+    def _any(self, left: int, read: bool, residue: Fraction | int, size: Fraction) -> Key | None:
+        step = self._step
         alive = step is None or (-residue) % step < size
         return ("any", left, read, residue) if alive else None
 
@@ -311,6 +336,10 @@ class PlainNumber(Terminal):
             found = ends or any(self._is_live(target) for _, target in self._moves(key))
             self._lives[key] = found
         return found
+
+    def distance(self, key: Key) -> int:
+        """As the number."""
+        return self._inner.distance(key[0])
 
     def label(self, key: Key) -> int | None:
         """As the number; not after a zero that says nothing."""
