@@ -4,8 +4,9 @@ takes of a step.
 - Under the alarm (`set_sync_debug_mode("error")`) every launch and choice of a step runs, of free,
   constrained and penalised requests with and without log-probabilities.
 - Requests held by grammars and by penalties give the same tokens in the plain loop and in the
-  overlapped one; the rates of both stand beside those of free requests. All are equally long, so
-  that steps hold the same rows and the device sums in the same order.
+  overlapped one, from CUDA graphs and without; the rates stand beside those of free requests. All
+  are equally long, so that steps hold the same rows and the device sums in the same order; only
+  where grammars force spans does the overlapped loop need steps of its own.
 - Of each workload, the host's time by part of a step, for decode steps and for those with prefill.
 """
 
@@ -13,7 +14,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -26,29 +27,39 @@ from ramify.grammars.vocabulary import Vocabulary
 from ramify.lang.protocol import LogprobOptions, Sampling
 from ramify.runtime.core import BatchPlan, RowResult, TokenRequest
 from ramify.runtime.executor.gpu_executor import GPUExecutor, Launched
+from ramify.runtime.guide import Forcing, Guide
 from ramify.runtime.step_loop import OverlapLoop, PlainLoop
 
 if TYPE_CHECKING:
     from benchmarks.gpu.serve import Core
     from benchmarks.gpu.workloads import Ask
 
-KINDS = ("free", "grammar", "penalties", "all three")
+KINDS = ("free", "grammar", "penalties", "all three", "forced spans")
+BYTES = Forcing(lambda token: bytes([token]), lambda text: list(text.encode()))
 PARTS = ("plan", "launch", "wait", "commit")  # of a turn of the loop
 
 
 def check_loop(
-    make_core: "Callable[[type], Core]", workloads: "dict[str, list[Ask]]", scale: int
+    make_core: "Callable[..., Core]", workloads: "dict[str, list[Ask]]", scale: int
 ) -> dict[str, Any]:
     """Everything above, printed; `scale` divides lengths."""
-    core = make_core(OverlapLoop)
+    core, plain = make_core(loop=OverlapLoop), make_core(loop=PlainLoop)
+    eager = make_core(loop=PlainLoop, graphs=False)
+    for one in (core, plain, eager):
+        one.guide = partial(Guide, forcing=BYTES)
     count, length = (8, 16) if scale > 1 else (64, 128)
     found: dict[str, Any] = {}
     for kind in KINDS:
         specs = _specs(kind, count, length, core)
-        plain, plain_rate = _rate(make_core(PlainLoop), specs)
+        expected, eager_rate = _rate(eager, specs)
+        replayed, plain_rate = _rate(plain, specs)
         ahead, rate = _rate(core, specs)
-        equal = sum(map(list.__eq__, plain, ahead)) / count
-        found[kind] = {"equal": equal, "plain_tok_s": plain_rate, "overlap_tok_s": rate}
+        found[kind] = {
+            "graphs_equal": sum(map(list.__eq__, expected, replayed)) / count,
+            "overlap_equal": sum(map(list.__eq__, replayed, ahead)) / count,
+            "steps": [one.scheduler.stats().num_steps for one in (eager, plain, core)],
+            "tok_s": {"no graphs": eager_rate, "plain": plain_rate, "overlap": rate},
+        }
         print(f"{kind}: {found[kind]}", flush=True)
     specs = _specs("all three", count, length, core)
     scored = LogprobOptions(output=True, top=2, prompt_start=0)
@@ -84,7 +95,11 @@ def _specs(kind: str, count: int, length: int, core: "Core") -> list[TokenReques
             **(penalties if one == "penalties" else {}),
         )
         ids = tuple(rng.randrange(10, min(vocab_size, 50000)) for _ in range(64))
-        grammar = _letters(vocab_size, length) if one == "grammar" else None
+        grammar = None
+        if one == "grammar":
+            grammar = _letters(vocab_size, f"[a-f]{{{length // 2}}}[g-z]{{{length - length // 2}}}")
+        if one == "forced spans":
+            grammar = _letters(vocab_size, f"([a-f]{{4}}, name: ){{{length // 12}}}")
         specs.append(
             TokenRequest(str(number), 0, ids, sampling, LogprobOptions(), (2,), grammar=grammar)
         )
@@ -92,13 +107,10 @@ def _specs(kind: str, count: int, length: int, core: "Core") -> list[TokenReques
 
 
 @cache
-def _letters(vocab_size: int, length: int) -> TokenGrammar:
-    """Exactly `length` letters, over a vocabulary whose texts are single bytes."""
+def _letters(vocab_size: int, pattern: str) -> TokenGrammar:
+    """Over a vocabulary whose texts are single bytes."""
     pieces = [*(bytes([byte]) for byte in range(256)), *[None] * (vocab_size - 256)]
-    return compile_grammar(
-        RegexSpec(f"[a-f]{{{length // 2}}}[g-z]{{{length - length // 2}}}"),
-        Vocabulary(pieces, [vocab_size - 1]),
-    )
+    return compile_grammar(RegexSpec(pattern), Vocabulary(pieces, [vocab_size - 1]))
 
 
 def _rate(core: "Core", specs: list[TokenRequest]) -> tuple[list[list[int]], float]:

@@ -14,7 +14,8 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +27,7 @@ from benchmarks.gpu.loop_checks import check_loop
 from benchmarks.gpu.profile import profile_steps
 from benchmarks.gpu.workloads import SHAPES, WORKLOADS, Ask
 from benchmarks.kernels.measure import environment
+from ramify.grammars.matcher import TokenGrammar
 from ramify.lang.protocol import LogprobOptions, Sampling
 from ramify.runtime.cache.kv_pool import KVPool, kv_bytes_per_slot
 from ramify.runtime.cache.radix_tree import RadixTree
@@ -33,6 +35,7 @@ from ramify.runtime.cache.slot_pool import SlotPool
 from ramify.runtime.config import EngineConfig
 from ramify.runtime.core import TokenRequest
 from ramify.runtime.executor.gpu_executor import GPUExecutor
+from ramify.runtime.guide import Guide
 from ramify.runtime.loader.resolve import ModelFiles
 from ramify.runtime.loader.weights import iterate_weights
 from ramify.runtime.models.config import load_model_config
@@ -57,6 +60,7 @@ class Core:
         **options: Any,
     ) -> None:
         self.loop = loop
+        self.guide: Callable[[TokenGrammar, int], Guide] = Guide
         self.keep_gaps = keep_gaps
         self.gaps: dict[int, list[float]] = defaultdict(list)  # of the two likeliest, by request
         self.executor = GPUExecutor(model, kv_pool, max_requests=MAX_RUNNING, **options)
@@ -70,7 +74,9 @@ class Core:
         config = EngineConfig(
             max_running_requests=MAX_RUNNING, max_prefill_tokens=16384, chunked_prefill_size=8192
         )
-        self.scheduler = Scheduler(config, pool, RadixTree(pool), context_length=self.context)
+        self.scheduler = Scheduler(
+            config, pool, RadixTree(pool), context_length=self.context, guide=self.guide
+        )
 
     def add(self, asks: Sequence[Ask]) -> None:
         """All at once."""
@@ -311,7 +317,7 @@ def _run_shape(
             for name in options.only
             if WORKLOADS[name].shape == shape
         }
-        found = check_loop(lambda loop: Core(model, pool, loop=loop), scaled, scale)
+        found = check_loop(partial(Core, model, pool), scaled, scale)
         rows.append({"check": "loop", "shape": shape} | found)
         return
     core = Core(model, pool)
