@@ -73,7 +73,8 @@ def check_loop(
     for name, asks in workloads.items():
         core.run(asks[:64])
         core.reset()
-        found[name] = _host_times(core, asks)
+        core.add(asks)
+        found[name] = host_times(core)
         core.reset()
         print(f"{name}: {found[name]}", flush=True)
     return found
@@ -158,9 +159,8 @@ def _without_waiting(call: Callable[[], Any]) -> Any:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def _host_times(core: "Core", asks: "list[Ask]") -> dict[str, Any]:
+def host_times(core: "Core") -> dict[str, Any]:
     """Median milliseconds of the host by kind of step and part; `wait` is the device's lead."""
-    core.add(asks)
     times: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     scheduler, executor = core.scheduler, core.executor
     under_way: tuple[BatchPlan, Launched] | None = None
