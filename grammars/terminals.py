@@ -3,8 +3,8 @@
 Invariant: from every key that `transitions` names an accepting key can be reached.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ramify.grammars.lexer import Lexer
 
 Key = Any  # hashable, opaque to all but the terminal
-MANY_BYTES = 20_000  # of literals: their trie takes milliseconds
 
 
 class Terminal:
@@ -131,37 +130,32 @@ class Selected(NamedTuple):
 
 
 class Literals(Terminal):
-    """A list of byte strings as a trie; the label is 0."""
+    """A list of byte strings; the label is 0. Key: (first, after the last, bytes read) of the
+    sorted strings that begin with what was read: so there is nothing to make of long lists."""
 
     def __init__(self, literals: Iterable[bytes]) -> None:
-        self.start: Key = 0
-        self.texts = tuple(literals)
-        if sum(map(len, self.texts)) > MANY_BYTES:
-            _ = self._trie  # now, where it holds no decoding up
-
-    @cached_property
-    def _trie(self) -> tuple[list[dict[int, int]], set[int]]:
-        """Of each node its children by byte; and the nodes where a string ends."""
-        following: list[dict[int, int]] = [{}]
-        ends = set[int]()
-        for literal in self.texts:
-            node = 0
-            for byte in literal:
-                child = following[node].get(byte)
-                if child is None:
-                    child = following[node][byte] = len(following)
-                    following.append({})
-                node = child
-            ends.add(node)
-        return following, ends
+        self.texts = tuple(sorted({*literals}))
+        self.start: Key = (0, len(self.texts), 0)
 
     def transitions(self, key: Key) -> dict[int, Key]:
-        """Down the trie."""
-        return self._trie[0][key]
+        """By the next byte of the strings."""
+        at, stop, depth = key
+        texts = self.texts
+        out: dict[int, Key] = {}
+        if len(texts[at]) == depth:
+            at += 1
+        while at < stop:
+            byte = texts[at][depth]
+            after = stop
+            if byte < 0xFF:
+                after = bisect_left(texts, texts[at][:depth] + bytes((byte + 1,)), at, stop)
+            out[byte] = (at, after, depth + 1)
+            at = after
+        return out
 
     def label(self, key: Key) -> int | None:
         """Ends with a string."""
-        return 0 if key in self._trie[1] else None
+        return 0 if len(self.texts[key[0]]) == key[2] else None
 
 
 class TextTrie:

@@ -25,10 +25,12 @@ def cases(
     ):
         return [formula.parts]  # type: ignore[list-item]  # no Any: facts only
     found: dict[frozenset[Fact], Conjunction] = {}
-    todo: list[tuple[dict[Fact, None], tuple[Formula, ...]]] = [({}, (formula,))]
+    opposites: dict[int, list[Fact]] = {}  # by id of a choice
+    todo: list[tuple[dict[Fact, None], Profile, tuple[Formula, ...]]]
+    todo = [({}, Profile(outlines), (formula,))]
     steps = 0
     while todo:
-        known, rest = todo.pop()
+        known, profile, rest = todo.pop()
         budget.tick()
         steps += 1
         if steps > 20 * budget.limits.cases or len(found) > budget.limits.cases:
@@ -39,21 +41,23 @@ def cases(
                 pointer=pointers[0],
                 beside=tuple(pointers[1:]),
             )
-        choices = _assume(known, rest)
-        if choices is None or Profile(outlines, known).is_contradiction:
+        choices = _assume(known, profile, rest)
+        if choices is None or profile.is_contradiction:
             continue
-        choices = [choice for choice in choices if not _is_implied(choice, known, outlines)]
+        choices = [choice for choice in choices if not _is_implied(choice, profile, opposites)]
         if not choices:
             found.setdefault(frozenset(known), tuple(known))
             continue
         choices.sort(key=lambda part: len(part.parts))
         first, *others = choices
         for option in reversed(first.parts):
-            todo.append((dict(known), (option, *others)))
+            todo.append((dict(known), profile.copy(), (option, *others)))
     return _not_covered(found)
 
 
-def _assume(known: dict[Fact, None], rest: tuple[Formula, ...]) -> list[facts.Any] | None:
+def _assume(
+    known: dict[Fact, None], profile: Profile, rest: tuple[Formula, ...]
+) -> list[facts.Any] | None:
     """Add facts to the known ones; what is left to choose from; None if nothing can hold."""
     choices: list[facts.Any] = []
     stack = list(reversed(rest))
@@ -65,8 +69,9 @@ def _assume(known: dict[Fact, None], rest: tuple[Formula, ...]) -> list[facts.An
             if not part.parts:
                 return None
             choices.append(part)
-        else:
+        elif part not in known:
             known[part] = None
+            profile.add(part)
     return [part for part in choices if not any(_holds(option, known) for option in part.parts)]
 
 
@@ -78,13 +83,18 @@ def _holds(option: Formula, known: dict[Fact, None]) -> bool:
     return option in known
 
 
-def _is_implied(choice: facts.Any, known: dict[Fact, None], outlines: Outlines) -> bool:
+def _is_implied(choice: facts.Any, profile: Profile, opposites: dict[int, list[Fact]]) -> bool:
     """Does an option surely hold, because that none does contradicts what is known? So what a
     branch of oneOf asks of the other branches mostly comes to nothing."""
-    profile = Profile(outlines, known)
-    for option in choice.parts:
-        for fact in _opposite(option):
-            profile.add(fact)
+    opposite = opposites.get(id(choice))
+    if opposite is None:
+        opposite = [fact for option in choice.parts for fact in _opposite(option)]
+        opposites[id(choice)] = opposite
+    if not opposite:
+        return False
+    profile = profile.copy()
+    for fact in opposite:
+        profile.add(fact)
     return profile.is_contradiction
 
 

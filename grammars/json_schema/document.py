@@ -227,10 +227,10 @@ class Document:
         return found
 
     def _resolve(self, schema: Schema, keyword: str, reference: str) -> Schema:
-        uri, fragment = urldefrag(
-            urljoin(schema.base, reference) if reference[:1] != "#" else reference
-        )
-        uri = uri if reference[:1] != "#" else urldefrag(schema.base)[0]
+        if reference[:1] == "#":
+            uri, fragment = schema.base, reference[1:]
+        else:
+            uri, fragment = urldefrag(urljoin(schema.base, reference))
         if keyword != "$ref" and uri in self._dynamic.get(fragment, ()):
             uri = dict(schema.scope).get(fragment, uri)
         absolute = f"{uri}#{fragment}" if fragment else uri

@@ -111,6 +111,16 @@ class Number(Terminal):
             return False
         return not self.transitions(self.start)
 
+    def is_surely_large(self, num: int) -> bool:
+        """Are there more numbers than so many?"""
+        if self._set.no_steps:
+            return False
+        most = Fraction(10**INT_DIGITS - 1)
+        low = -most if self._set.low is None else max(self._set.low, -most)
+        high = most if self._set.high is None else min(self._set.high, most)
+        step = self._set.step or Fraction(1, 10**9)
+        return (high - low) / step > num + 2 + len(self._set.excluded)
+
     def transitions(self, key: Key) -> dict[int, Key]:
         """Digits, sign, point and exponent that can lead to a number of the set."""
         out: dict[int, Key] = {}

@@ -37,6 +37,15 @@ class Profile:
         for fact in known:
             self.add(fact)
 
+    def copy(self) -> "Profile":
+        """One to add to."""
+        out = Profile(self._outlines)
+        out.required, out.members = dict(self.required), dict(self.members)
+        out.groups = [*self.groups]
+        out.low, out.high = self.low, self.high
+        out.booleans, out.listed, out.excluded = self.booleans, self.listed, self.excluded
+        return out
+
     def add(self, fact: Fact) -> None:
         """Take a fact into account."""
         match fact:

@@ -113,5 +113,5 @@ def plain_terminal(terminal: Terminal) -> Terminal:
     if isinstance(terminal, Literals):
         recorder = Recorder()
         numbers = frozenset(map(recorder.scalar, terminal.texts))
-        return Literals(sorted(text.encode() for text in recorder.texts(numbers)))
+        return Literals(text.encode() for text in recorder.texts(numbers))
     return terminal

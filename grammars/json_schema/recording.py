@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from ramify.grammars.json_schema.arrays import ArrayNode, ItemPlace, Way
 from ramify.grammars.json_schema.captured import Captured
 from ramify.grammars.json_schema.context import ValueNode
+from ramify.grammars.json_schema.numbers import Number
 from ramify.grammars.json_schema.objects import MemberPlace, ObjectNode, Wanted
 from ramify.grammars.json_schema.recorded_texts import (
     RecordedText,
@@ -268,8 +269,10 @@ def few_scalars(node: ValueNode) -> frozenset[str] | None:
     if node.nodes:
         return None
     found = set[str]()
-    for terminal in map(plain_terminal, node.terminals):
-        texts = _few_texts(terminal)
+    for terminal in node.terminals:
+        if isinstance(terminal, Number) and terminal.is_surely_large(MAX_FEW):
+            return None
+        texts = _few_texts(plain_terminal(terminal))
         if texts is None:
             return None
         found |= texts

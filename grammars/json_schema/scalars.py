@@ -22,7 +22,7 @@ Made = TypeVar("Made")
 @lru_cache(maxsize=4096)
 def string_list(texts: frozenset[str]) -> Literals:
     """An enum of strings: one terminal for each."""
-    return Literals(sorted(map(strings.quote, texts)))
+    return Literals(map(strings.quote, texts))
 
 
 @lru_cache(maxsize=4096)
@@ -30,7 +30,7 @@ def number_list(values: frozenset[Fraction], plain: bool) -> Literals:
     """An enum of numbers: each as written shortest, and integers (unless `plain`) with `.0` too."""
     texts = {text for value in values for text in spellings(value)}
     kept = [text.encode() for text in texts if not plain or text.lstrip("-").isdigit()]
-    return Literals(sorted(kept))
+    return Literals(kept)
 
 
 def spellings(value: Fraction) -> set[str]:
