@@ -42,6 +42,7 @@ from ramify.runtime.worker import Worker
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+SWITCH_S = 0.0005  # the steps' thread waits so long for one that compiles, not Python's 5 ms
 
 
 class Outlet:
@@ -103,6 +104,7 @@ def main() -> NoReturn:
         os._exit(1)
     start = msgspec.json.decode(line, type=Start)
     _live_with(start.parent)
+    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(
         level=start.log_level,
         format="%(asctime)s %(levelname)s worker %(process)d %(name)s %(message)s",
