@@ -26,7 +26,12 @@ class FakeExecutor:
         self._last_token: dict[Request, int] = {}  # chosen, perhaps not committed
 
     def execute(self, plan: BatchPlan) -> list[RowResult]:
-        """Every row writes before any row reads, as in each layer of a model."""
+        """Forward pass and choice at once."""
+        return [self.choose(*row) for row in zip(plan.rows, self.forward(plan), strict=True)]
+
+    def forward(self, plan: BatchPlan) -> list[np.ndarray]:
+        """What each entry's rows see. Every row writes before any row reads, as in each layer of a
+        model."""
         written: set[int] = set()
         for entry in plan.rows:
             request, first, end = entry.request, entry.write_from, entry.end
@@ -38,7 +43,7 @@ class FakeExecutor:
             self.tokens[slots] = self._known(request, end)[first:end]
             self.positions[slots] = np.arange(first, end)
         self.num_written += len(written)
-        return [self._result(entry) for entry in plan.rows]
+        return [self._context(entry) for entry in plan.rows]
 
     def _known(self, request: Request, end: int) -> list[int]:
         """The request's first `end` tokens; at most the last is not on the host yet."""
@@ -46,13 +51,19 @@ class FakeExecutor:
         assert len(known) + 1 >= end, f"{request.spec.rid}: {end - len(known)} tokens unknown"
         return known if len(known) == end else [*known, self._last_token[request]]
 
-    def _result(self, entry: PlannedRows) -> RowResult:
+    def _context(self, entry: PlannedRows) -> np.ndarray:
+        slots = entry.request.slots[: entry.end]
+        rid = entry.request.spec.rid
+        assert (self.positions[slots] == np.arange(entry.end)).all(), f"{rid}: wrong slots"
+        return self.tokens[slots]
+
+    def choose(self, entry: PlannedRows, context: np.ndarray) -> RowResult:
+        """The token after the entry's rows, and scores of those that are known."""
         request, spec = entry.request, entry.request.spec
-        slots = request.slots[: entry.end]
-        assert (self.positions[slots] == np.arange(entry.end)).all(), f"{spec.rid}: wrong slots"
-        context = self.tokens[slots]
         token = next_token(context, spec.sampling.seed) if entry.sample else None
-        if token is not None and request.guide is not None and request.guide.forced:
+        if token is not None and entry.end < request.num_tokens:
+            token = request.token_ids[entry.end]  # forced while the step was under way
+        elif token is not None and request.guide is not None and request.guide.forced:
             token = request.guide.forced[0]  # the mask allows no other
         if token is not None:
             self._last_token[request] = token

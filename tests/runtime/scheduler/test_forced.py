@@ -7,6 +7,7 @@ import pytest
 
 from ramify.lang.protocol import FinishReason, LogprobOptions
 from ramify.runtime.scheduler import planner
+from ramify.runtime.step_loop import OverlapLoop
 from tests.runtime.fakes import VOCAB, token_request
 from tests.runtime.scheduler.harness import Harness, workload
 
@@ -112,6 +113,52 @@ def test_answers_and_logprobs_are_those_of_single_steps(
     assert found == stepwise[0]
     assert stats.num_forced > 100 and stepwise[1].num_forced == 0
     assert bool(stats.num_retracted) == (retract_every > 0 or num_slots == 70)
+
+
+class Device:
+    """Chooses the tokens of a step when it is told to."""
+
+    def __init__(self, executor):
+        self._executor = executor
+
+    def launch(self, plan):
+        return Step(self._executor, plan)
+
+
+class Step:
+    def __init__(self, executor, plan):
+        self._executor, self._plan = executor, plan
+        self._contexts = executor.forward(plan)
+
+    def choose(self):
+        rows = zip(self._plan.rows, self._contexts, strict=True)
+        self._found = [self._executor.choose(*row) for row in rows]
+
+    def results(self):
+        return self._found
+
+
+@pytest.mark.parametrize("chunk", [16, -1])
+@pytest.mark.parametrize("num_slots", [4096, 70])
+@pytest.mark.parametrize("mixed", [False, True])  # with some that have to wait
+def test_answers_are_the_same_one_step_ahead(stepwise, chunk, num_slots, mixed, monkeypatch):
+    monkeypatch.setattr(planner, "DECODE_RESERVE", 0)
+    harness = Harness(num_slots, guide=FakeGuide, chunked_prefill_size=chunk)
+    specs = [spec for spec in guided(3, 60) if mixed or not spec.logprobs.output]
+    for spec in specs:
+        harness.add(spec)
+    loop = OverlapLoop(harness.scheduler, Device(harness.executor))
+    while harness.scheduler.has_work or loop.is_under_way:
+        for deltas in loop.turn():
+            harness.receive(deltas)
+        harness.scheduler.check_invariants()
+    found = {
+        key: (answer.token_ids, answer.logprobs, answer.prompt_logprobs, answer.finish)
+        for key, answer in harness.answers.items()
+    }
+    assert found == {key: stepwise[0][key] for key in found} and len(found) == len(specs)
+    assert harness.scheduler.stats().num_forced > 50
+    assert harness.scheduler.stats().num_leaked_slots == 0
 
 
 def served(guide, **options):
