@@ -45,7 +45,9 @@ def build_worker(config: EngineConfig, front: Front, sink: Sink, clock: Clock) -
         context_length=context_length,
         guide=partial(Guide, forcing=forcing_of(tokenizer)),
     )
-    loop = _make_loop(config, scheduler, model, kv_pool)
+    with clock.phase("executor"):
+        loop = _make_loop(config, scheduler, model, kv_pool)
+        clock.detail = type(loop).__name__
     return ThreadWorker(scheduler, loop, GrammarCache(partial(vocabulary_of, tokenizer)), sink)
 
 
