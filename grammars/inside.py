@@ -49,6 +49,8 @@ class InsideTables:
         self._inside: dict[tuple[int, int], Inside] = {}  # by state, id of the remainder
         self._lengths = LengthTables(self)
         self._texts = TextTables(self)
+        trie = self._vocabulary.trie
+        self._scratch = kernels.Scratch.of(trie.num_nodes, len(trie.token_ids))
         self._remainders: dict[tuple[int, ...], Remainder] = {}  # those of exits: kept for good
         self.steps_left = 0  # of the mask being made; see `spend`
         self.num_bytes = 0  # of rows
@@ -130,7 +132,7 @@ class InsideTables:
 
     def walk_wide(self, state: int, remainder: Remainder) -> Inside:
         """By the kernel; the dense table has all rows that it needed."""
-        lexer, trie = self.lexer, self._vocabulary.trie
+        lexer, trie, scratch = self.lexer, self._vocabulary.trie, self._scratch
         start = lexer.dense_of(state)
         nodes = np.array(remainder.nodes, np.int32)
         states = np.full_like(nodes, start)
@@ -138,18 +140,16 @@ class InsideTables:
         exits: dict[int, list[int]] = {}
         is_above = False
         while len(nodes):
-            walk = kernels.inside_walk(trie, lexer.dense, nodes, states, is_above)
+            walk = kernels.inside_walk(trie, lexer.dense, nodes, states, is_above, scratch)
             token_ids.append(walk.token_ids)
-            for node, dense in zip(
-                walk.exit_nodes.tolist(), walk.exit_states.tolist(), strict=True
-            ):
+            ends = zip(walk.exit_nodes.tolist(), walk.exit_states.tolist(), strict=True)
+            for node, dense in ends:
                 exits.setdefault(lexer.dense_label(dense), []).append(node)
             nodes, states, is_above = walk.missing_nodes, walk.missing_states, True
-            missing = np.unique(states.astype(np.int64) << 8 | trie.byte[nodes])
-            for dense, byte in zip((missing >> 8).tolist(), (missing & 255).tolist(), strict=True):
-                self.spend(20)
-                lexer.fill_dense(dense, byte)
-            self.spend(10 + len(walk.token_ids) // 100)
+            missing = {*(states.astype(np.int64) << 8 | trie.byte[nodes]).tolist()}
+            self.spend(10 + len(walk.token_ids) // 100 + 20 * len(missing))
+            for key in missing:
+                lexer.fill_dense(key >> 8, key & 255)
         return self.collected(np.concatenate(token_ids), exits)
 
     def collected(

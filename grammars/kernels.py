@@ -33,6 +33,20 @@ class InsideWalk(NamedTuple):
     missing_states: np.ndarray  # [num_missing] int32: the dense state above them
 
 
+class Scratch(NamedTuple):
+    """Room for a walk's results: fresh pages for each would take longer than many a walk."""
+
+    found: np.ndarray  # [tokens] int32
+    exits: np.ndarray  # [nodes, 2] int32: node, state
+    missing: np.ndarray  # [nodes, 2] int32: node, state
+
+    @classmethod
+    def of(cls, num_nodes: int, num_tokens: int) -> "Scratch":
+        """Large enough for so many trie nodes and tokens."""
+        pairs = (num_nodes, 2)
+        return cls(*(np.empty(shape, np.int32) for shape in (num_tokens, pairs, pairs)))
+
+
 def inside_walk_ref(
     trie: Trie,
     states: DenseStates,
@@ -280,6 +294,7 @@ def inside_walk(
     start_nodes: np.ndarray,
     start_states: np.ndarray,
     is_above: bool,
+    scratch: Scratch | None = None,
 ) -> InsideWalk:
     """As `inside_walk_ref`, by the kernel where numba is there."""
     kernel = _compiled("inside")
@@ -288,15 +303,14 @@ def inside_walk(
     ends = trie.skip[start_nodes]
     num_nodes = int((ends - start_nodes).sum())  # more than `trie` has where starts are nested
     num_tokens = int((trie.first[ends] - trie.first[start_nodes]).sum())
-    found = np.empty(num_tokens, np.int32)
-    exits = np.empty((num_nodes, 2), np.int32)
-    missing = np.empty((num_nodes, 2), np.int32)
+    if scratch is None or num_nodes > trie.num_nodes or num_tokens > len(trie.token_ids):
+        scratch = Scratch.of(num_nodes, num_tokens)
     starts = start_nodes, start_states, int(is_above)
-    counts = kernel(*trie, *states, *starts, found, exits, missing)
+    counts = kernel(*trie, *states, *starts, *scratch)
     return InsideWalk(
-        found[: counts[0]].copy(),
-        *exits[: counts[1]].T.copy(),
-        *missing[: counts[2]].T.copy(),
+        scratch.found[: counts[0]].copy(),
+        *scratch.exits[: counts[1]].T.copy(),
+        *scratch.missing[: counts[2]].T.copy(),
     )
 
 

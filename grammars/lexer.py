@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ramify.grammars import kernels
+from ramify.grammars.charsets import SpellingNode
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.inside import NOTHING, Inside, InsideTables
 from ramify.grammars.kernels import DenseStates
@@ -19,6 +20,8 @@ from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STATES = 400_000
+DENSE_ROWS = 1 << 16  # of the dense table at first: pages that are not written cost nothing
+Groups = tuple[tuple[Any, Sequence[int]], ...]
 _SERIALS = itertools.count()
 STATE_BYTES = 1500  # of a state and what is read from it, about
 
@@ -41,7 +44,9 @@ class Lexer:
         self._groups: dict[int, tuple[Any, np.ndarray]] = {}  # rows of groups, by their id
         self._dense_id: dict[int, int] = {}
         self._dense_state: list[int] = [NOTHING]
-        self.dense = DenseStates(np.empty((64, 256), np.int32), np.zeros(64, np.uint8))
+        self.dense = DenseStates(
+            np.empty((DENSE_ROWS, 256), np.int32), np.zeros(DENSE_ROWS, np.uint8)
+        )
         self.dense.next[kernels.DEAD] = kernels.DEAD
         self.tables: dict[str, Any] = {}  # made from its states by others, and as long-lived
 
@@ -176,9 +181,9 @@ class Lexer:
             dense = self._dense_id[state] = len(self._dense_state)
             self._dense_state.append(state)
             if dense == len(self.dense.accepting):
-                grown = np.empty((16 * dense, 256), np.int32)  # pages not written cost nothing
+                grown = np.empty((8 * dense, 256), np.int32)
                 grown[:dense] = self.dense.next
-                accepting = np.zeros(16 * dense, np.uint8)
+                accepting = np.zeros(8 * dense, np.uint8)
                 accepting[:dense] = self.dense.accepting
                 self.dense = DenseStates(grown, accepting)
             self.dense.next[dense] = kernels.UNKNOWN
@@ -192,7 +197,11 @@ class Lexer:
         return label
 
     def fill_dense(self, dense: int, byte: int) -> None:
-        """Make known where a byte, and all others of its group, leads from a state."""
+        """Make known where a byte, and others with it, lead from a state."""
+        row = self.dense.next[dense]
+        number = row[byte]
+        if number >= kernels.DEAD:
+            return
         terminal, key = self.key(self._dense_state[dense])
         groups = terminal.groups(key)
         if not isinstance(groups, tuple):  # made for this state alone
@@ -201,26 +210,44 @@ class Lexer:
                 filled[bytes_of] = self._reached(terminal, key, what)
             self.dense.next[dense] = filled
             return
-        row = self.dense.next[dense]
-        if row[byte] == kernels.UNKNOWN:
-            row[:] = self._by_group(groups)
-        number = row[byte]
-        if number < 0:
-            what, _ = groups[-1 - number]
-            target = self._reached(terminal, key, what)
+        if number == kernels.UNKNOWN:
+            row = self._whole_chars(terminal, key, groups)
+            self.dense.next[dense] = row
+            number = row[byte]
+        if number < kernels.DEAD:
+            target = self._reached(terminal, key, groups[-1 - number][0])
             row = self.dense.next[dense]
             row[row == number] = target
+
+    def _whole_chars(self, terminal: Terminal, key: Key, groups: Groups) -> np.ndarray:
+        """[256] int32: where each byte leads; -1 - its group where that is part of a character:
+        there are many of those, and few are asked for."""
+        targets: list[int] = []
+        met: dict[Key, int] = {}  # most groups lead to few keys
+        for number, (what, _) in enumerate(groups):
+            if isinstance(what, SpellingNode):
+                targets.append(-1 - number)
+                continue
+            to = terminal.reached(key, what)
+            target = met.get(to)
+            if target is None:
+                dead = kernels.DEAD
+                target = met[to] = dead if to is None else self.dense_of(self.state(terminal, to))
+            targets.append(target)
+        targets.append(kernels.DEAD)
+        row: np.ndarray = np.array(targets, np.int32)[self._by_group(groups)]
+        return row
 
     def _reached(self, terminal: Terminal, key: Key, what: Any) -> int:
         to = terminal.reached(key, what)
         return kernels.DEAD if to is None else self.dense_of(self.state(terminal, to))
 
-    def _by_group(self, groups: tuple[tuple[Any, Sequence[int]], ...]) -> np.ndarray:
-        """[256] int32: -1 - the group of each byte; DEAD for bytes of none."""
+    def _by_group(self, groups: Groups) -> np.ndarray:
+        """[256] intp: the group of each byte; past the last for bytes of none."""
         kept = self._groups.get(id(groups))
         if kept is None:
-            row = np.full(256, kernels.DEAD, np.int32)
+            row = np.full(256, len(groups), np.intp)
             for number, (_, bytes_of) in enumerate(groups):
-                row[list(bytes_of)] = -1 - number
+                row[list(bytes_of)] = number
             kept = self._groups[id(groups)] = (groups, row)
         return kept[1]
