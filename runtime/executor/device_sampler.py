@@ -5,6 +5,7 @@ bitmask, penalties and biases, one draw. Nothing here needs to know the tokens o
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,10 @@ import torch
 
 from ramify.lang.errors import ErrorInfo
 from ramify.lang.protocol import TokenLogprob
-from ramify.runtime.core import PlannedRows
+from ramify.runtime.core import PlannedRows, Request
 from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.mask_table import MaskTable
-from ramify.runtime.executor.penalties import Penalties
+from ramify.runtime.executor.penalties import Penalized, Penalties
 from ramify.runtime.executor.philox import uniforms
 from ramify.runtime.executor.sampler import Sampled
 from ramify.runtime.kernels.add_bias import add_bias
@@ -80,6 +81,29 @@ class Draws(NamedTuple):
         return choices
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """What stays the same for as long as the same requests choose, step after step."""
+
+    requests: list[Request]
+    slots: list[np.ndarray]  # of each: another list after a retraction, or once it ended
+    asked: list[int]  # rows whose log-probabilities are wanted
+    wanted: torch.Tensor | None  # [len(asked)] int64 device: the same
+    biased: list[int]  # rows with biases, or with a least number of tokens
+    drawn: list[int]  # rows with a temperature
+    parameters: np.ndarray  # [5, R] float32: temperature, top_p, min_p, place of uniform, top_k
+    penalized: Penalized | None
+
+    def is_of(self, entries: Sequence[PlannedRows]) -> bool:
+        """Are these the same requests?"""
+        if len(entries) != len(self.requests):
+            return False
+        return all(
+            entry.request is request and request.slots is slots
+            for entry, request, slots in zip(entries, self.requests, self.slots, strict=True)
+        )
+
+
 class DeviceSampler:
     """Chooses tokens for rows of logits; keeps masks and counts on the device."""
 
@@ -87,31 +111,57 @@ class DeviceSampler:
         self._device = device
         self._masks = MaskTable(vocab_size, max_requests, device)
         self._penalties = Penalties(vocab_size, device)
+        self._group = self._make_group(())  # of the step before
 
     def draw(self, logits: torch.Tensor, entries: Sequence[PlannedRows]) -> Draws:
         """Choose a token for each row of `logits` [R, V] float32, which is overwritten.
 
         Grammars have to be where their entries end, or past it.
         """
-        asked = [row for row, entry in enumerate(entries) if _wants_logprobs(entry)]
-        wanted = to_device(np.array(asked, np.int64), self._device) if asked else None
-        raw = None if wanted is None else logits[wanted]
+        if not self._group.is_of(entries):
+            self._group = self._make_group(entries)
+        group = self._group
+        raw = None if group.wanted is None else logits[group.wanted]
         masks = self._masks.rows(entries)
         if masks.row_ids is not None:
             apply_bitmask(logits, self._masks.table, masks.row_ids)
-        self._penalties.apply(logits, entries)
-        _add_biases(logits, entries)
+        if group.penalized is not None:
+            self._penalties.apply(logits, entries, group.penalized)
+        _add_biases(logits, entries, group.biased)
         tokens = torch.empty(len(entries), dtype=torch.int32, device=self._device)
-        if any(entry.request.spec.sampling.temperature for entry in entries):
-            floats, top_k = _parameters(entries, self._device)
+        if group.drawn:
+            floats = to_device(_parameters(entries, group), self._device)
+            top_k = floats[4].view(torch.int32)
             sample(logits, floats[0], top_k, floats[1], floats[2], floats[3], tokens)
         else:
             argmax(logits, tokens)
-        self._penalties.count(tokens, entries)
-        if raw is None or wanted is None:
+        if group.penalized is not None:
+            self._penalties.count(tokens, entries, group.penalized)
+        if raw is None or group.wanted is None:
             return Draws(tokens, None, masks.errors)
-        tops = [entries[row].request.spec.logprobs.top for row in asked]
-        return Draws(tokens, score(raw, tokens[wanted].clamp(min=0), max(tops)), masks.errors)
+        most = max(entries[row].request.spec.logprobs.top for row in group.asked)
+        chosen = tokens[group.wanted].clamp(min=0)
+        return Draws(tokens, score(raw, chosen, most), masks.errors)
+
+    def _make_group(self, entries: Sequence[PlannedRows]) -> _Group:
+        requests = [entry.request for entry in entries]
+        samplings = [request.spec.sampling for request in requests]
+        asked = [row for row, entry in enumerate(entries) if _wants_logprobs(entry)]
+        parameters = np.zeros((5, len(entries)), np.float32)
+        parameters[0] = [s.temperature for s in samplings]
+        parameters[1] = [s.top_p for s in samplings]
+        parameters[2] = [s.min_p for s in samplings]
+        parameters[4].view(np.int32)[:] = [s.top_k for s in samplings]
+        return _Group(
+            requests,
+            [request.slots for request in requests],
+            asked,
+            to_device(np.array(asked, np.int64), self._device) if asked else None,
+            [row for row, s in enumerate(samplings) if s.logit_bias or s.min_tokens],
+            np.flatnonzero(parameters[0]).tolist(),
+            parameters,
+            self._penalties.of(entries),
+        )
 
 
 def score(logits: torch.Tensor, tokens: torch.Tensor, num_top: int) -> Logprobs:
@@ -134,25 +184,17 @@ def to_host(tensor: torch.Tensor) -> torch.Tensor:
     return out.copy_(tensor, non_blocking=True)
 
 
-def _parameters(
-    entries: Sequence[PlannedRows], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """[4, R] float32: temperature, top_p, min_p, uniform; [R] int32: top_k."""
-    samplings = [entry.request.spec.sampling for entry in entries]
-    packed = np.zeros((5, len(entries)), np.float32)
-    packed[0] = [s.temperature for s in samplings]
-    packed[1] = [s.top_p for s in samplings]
-    packed[2] = [s.min_p for s in samplings]
-    drawn = np.flatnonzero(packed[0]).tolist()
+def _parameters(entries: Sequence[PlannedRows], group: _Group) -> np.ndarray:
+    """[5, R] float32: the group's, with a uniform number for each row that is drawn."""
+    rows = [entries[row] for row in group.drawn]
     draws = uniforms(
-        [samplings[row].seed or 0 for row in drawn],
-        [entries[row].request.spec.index for row in drawn],
-        [_output_len(entries[row]) for row in drawn],
+        [entry.request.spec.sampling.seed or 0 for entry in rows],
+        [entry.request.spec.index for entry in rows],
+        [_output_len(entry) for entry in rows],
     )
-    packed[3, drawn] = np.minimum(draws.astype(np.float32), _BELOW_ONE)
-    packed[4].view(np.int32)[:] = [s.top_k for s in samplings]
-    on_device = to_device(packed, device)
-    return on_device[:4], on_device[4].view(torch.int32)
+    found = group.parameters.copy()
+    found[3, group.drawn] = np.minimum(draws.astype(np.float32), _BELOW_ONE)
+    return found
 
 
 def _wants_logprobs(entry: PlannedRows) -> bool:
@@ -164,13 +206,9 @@ def _output_len(entry: PlannedRows) -> int:
     return entry.end - entry.request.num_prompt
 
 
-def _add_biases(logits: torch.Tensor, entries: Sequence[PlannedRows]) -> None:
-    """Biases and bans of the rows that have any."""
-    found = [
-        (row, token, bias)
-        for row, entry in enumerate(entries)
-        for token, bias in _biases(entry).items()
-    ]
+def _add_biases(logits: torch.Tensor, entries: Sequence[PlannedRows], rows: Sequence[int]) -> None:
+    """Biases and bans of `rows`, as far as they still have any."""
+    found = [(row, token, bias) for row in rows for token, bias in _biases(entries[row]).items()]
     if not found:
         return
     packed = np.empty((3, len(found)), np.int32)

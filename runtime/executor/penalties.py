@@ -6,6 +6,7 @@ the host has read it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,15 @@ class _Place:
     num_counted: int = 0  # positions whose tokens were counted
 
 
+class Penalized(NamedTuple):
+    """The rows of some requests that have penalties."""
+
+    rows: list[int]
+    places: list[_Place]
+    settings: torch.Tensor  # [4, R] float32 device: state (int32 bits, -1 = none) and penalties
+    where: torch.Tensor  # [2, len(rows)] int64 device: row, first number of its counts
+
+
 class Penalties:
     """Counts of the requests that have penalties; rows are made as they are needed."""
 
@@ -37,51 +47,55 @@ class Penalties:
         self._free: list[int] = []
         self._places: dict[Request, _Place] = {}
 
-    def apply(self, logits: torch.Tensor, entries: Sequence[PlannedRows]) -> None:
-        """Change the logits of `entries`, row by row; their tokens up to each `end` count."""
-        held = [row for row, entry in enumerate(entries) if _has_penalties(entry)]
-        if not held:
-            return
+    def of(self, entries: Sequence[PlannedRows]) -> "Penalized | None":
+        """What there is to do for these requests, step after step; None: nothing."""
+        rows = [row for row, entry in enumerate(entries) if _has_penalties(entry)]
+        if not rows:
+            return None
+        places = [self._place(entries[row].request) for row in rows]
         packed = np.zeros((4, len(entries)), np.float32)
         states = packed[0].view(np.int32)
         states[:] = -1
-        places = self._placed([entries[row] for row in held])
-        states[held] = [place.state for place in places]
-        settings = [entries[row].request.spec.sampling for row in held]
-        packed[1, held] = [s.repetition_penalty for s in settings]
-        packed[2, held] = [s.frequency_penalty for s in settings]
-        packed[3, held] = [s.presence_penalty for s in settings]
-        rows = to_device(packed, self._device)
+        states[rows] = [place.state for place in places]
+        settings = [entries[row].request.spec.sampling for row in rows]
+        packed[1, rows] = [s.repetition_penalty for s in settings]
+        packed[2, rows] = [s.frequency_penalty for s in settings]
+        packed[3, rows] = [s.presence_penalty for s in settings]
+        where = np.array([rows, [place.state * self._vocab_size for place in places]], np.int64)
+        on_device = to_device(packed, self._device), to_device(where, self._device)
+        return Penalized(rows, places, *on_device)
+
+    def apply(
+        self, logits: torch.Tensor, entries: Sequence[PlannedRows], penalized: "Penalized"
+    ) -> None:
+        """Change the logits of `entries`; their tokens up to each `end` count."""
+        self._count_known(entries, penalized)
+        rows = penalized.settings
         penalize(logits, self._seen, rows[0].view(torch.int32), rows[1], rows[2], rows[3])
 
-    def count(self, tokens: torch.Tensor, entries: Sequence[PlannedRows]) -> None:
+    def count(
+        self, tokens: torch.Tensor, entries: Sequence[PlannedRows], penalized: "Penalized"
+    ) -> None:
         """Count the tokens [R] int32 that were chosen for `entries`."""
-        held = [row for row, entry in enumerate(entries) if _has_penalties(entry)]
-        if not held:
-            return
-        places = [self._places[entries[row].request] for row in held]
-        where = np.array([held, [place.state * self._vocab_size for place in places]], np.int64)
-        rows, bases = to_device(where, self._device)
+        rows, bases = penalized.where
         chosen = tokens.index_select(0, rows).clamp(min=0)  # -1: the request ends with an error
         self._seen.view(-1).index_add_(0, bases + chosen, torch.full_like(chosen, 2))
-        for row, place in zip(held, places, strict=True):
+        for row, place in zip(penalized.rows, penalized.places, strict=True):
             place.num_counted = entries[row].end + 1
 
-    def _placed(self, entries: Sequence[PlannedRows]) -> list[_Place]:
-        """The entries' places, all tokens before the ones to be chosen counted."""
-        places = [self._place(entry.request) for entry in entries]
+    def _count_known(self, entries: Sequence[PlannedRows], penalized: "Penalized") -> None:
+        """Count tokens that were not chosen here: prompts, and what a grammar forced."""
         where, amounts = [], []
-        for entry, place in zip(entries, places, strict=True):
+        for row, place in zip(penalized.rows, penalized.places, strict=True):
+            entry = entries[row]
             if place.num_counted < entry.end:
                 ids, counts = _counts(entry.request, place.num_counted, entry.end)
                 where.append(ids + place.state * self._vocab_size)
                 amounts.append(counts)
-                place.num_counted = entry.end
         if where:
             at = to_device(np.concatenate(where), self._device)
             more = to_device(np.concatenate(amounts), self._device)
             self._seen.view(-1).index_add_(0, at, more)
-        return places
 
     def _place(self, request: Request) -> _Place:
         place = self._places.get(request)
