@@ -1,5 +1,6 @@
 """Formulas multiplied out: the ways in which a value of one type can be as asked."""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from ramify.grammars.errors import GrammarError
@@ -14,10 +15,10 @@ Conjunction = tuple[Fact, ...]
 
 
 def cases(
-    formula: Formula, outlines: Outlines, budget: Budget, pointers: list[str]
+    formula: Formula, outlines: Outlines, budget: Budget, pointers_of: Callable[[], list[str]]
 ) -> list[Conjunction]:
-    """Conjunctions of facts, one of which holds exactly where the formula does. `pointers`: of the
-    schemas that it comes from, for errors."""
+    """Conjunctions of facts, one of which holds exactly where the formula does. `pointers_of`:
+    the schemas that it comes from, for errors."""
     if not isinstance(formula, (facts.All, facts.Any)):
         return [(formula,)]
     if isinstance(formula, facts.All) and not any(
@@ -34,6 +35,7 @@ def cases(
         budget.tick()
         steps += 1
         if steps > 20 * budget.limits.cases or len(found) > budget.limits.cases:
+            pointers = pointers_of()
             raise GrammarError(
                 "grammar_too_complex",
                 f"JSON Schema {pointers[0] or '#'}: its combinators make more than "

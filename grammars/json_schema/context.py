@@ -88,8 +88,7 @@ class Context:
         formula = self.formulas.of_value(value, kind)
         if formula == FALSE:
             return []
-        pointers = _pointers(value)
-        return cases(formula, self.formulas.outlines, self.budget, pointers)
+        return cases(formula, self.formulas.outlines, self.budget, lambda: _pointers(value))
 
     def kinds(self, value: Value) -> Iterator[tuple[str, list[Conjunction]]]:
         """The types that a value may have, each with its cases."""

@@ -334,11 +334,14 @@ def children(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 def escape(part: str) -> str:
     """A name as one part of a JSON pointer."""
-    return part.replace("~", "~0").replace("/", "~1")
+    return part.replace("~", "~0").replace("/", "~1") if "~" in part or "/" in part else part
 
 
 def _pointer(path: tuple[str | int, ...]) -> str:
-    return "".join(f"/{part if isinstance(part, int) else escape(part)}" for part in path)
+    out = ""
+    for part in path:
+        out += f"/{part if isinstance(part, int) else escape(part)}"
+    return out
 
 
 def _decimal(text: str) -> Decimal:
