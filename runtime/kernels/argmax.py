@@ -29,7 +29,7 @@ def _argmax_kernel(
 ):
     chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     num_chunks = tl.num_programs(0)
-    peak, index, _, _ = scan_chunk(logits_ptr + row * stride_b, chunk * BLOCK, V, BLOCK, STRIP)
+    peak, index, _, _, _ = scan_chunk(logits_ptr + row * stride_b, chunk * BLOCK, V, BLOCK, STRIP)
     tl.store(peaks_ptr + row * CHUNKS + chunk, peak)
     tl.store(indices_ptr + row * CHUNKS + chunk, index)
     if arrive(arrived_ptr + row, num_chunks):
@@ -65,10 +65,9 @@ def argmax(logits_BV, token_B) -> None:
     if not rows:
         return
     chunks = cut_rows(vocab)
-    scratch = _scratch(
-        triton.next_power_of_2(rows), chunks.shape["CHUNKS"], logits_BV.device
-    )
+    scratch = _scratch(triton.next_power_of_2(rows), chunks.most, logits_BV.device)
     _argmax_kernel[(chunks.num, rows)](
-        logits_BV, token_B, *scratch, logits_BV.stride(0), vocab, **chunks.shape
+        logits_BV, token_B, *scratch, logits_BV.stride(0), vocab, BLOCK=chunks.block,
+        STRIP=chunks.strip, CHUNKS=chunks.most, num_warps=4,
     )
 # fmt: on

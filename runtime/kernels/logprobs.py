@@ -14,16 +14,9 @@ import torch
 import triton
 import triton.language as tl
 
-from ramify.runtime.kernels.sample_bracket import (
-    LIST,
-    STATE,
-    arrive,
-    cut_rows,
-    find_brackets,
-)
-from ramify.runtime.kernels.sample_draw import BIG, list_chunk, listed
-
-_MOST = tl.constexpr(512)  # logits to put in order, if the bracket can be narrowed to that
+from ramify.runtime.kernels.sample_bracket import LIST, STATE, cut_rows, find_brackets
+from ramify.runtime.kernels.sample_draw import list_kernel
+from ramify.runtime.kernels.sample_search import BIG, listed
 
 
 def logprobs_ref(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) -> None:
@@ -66,36 +59,29 @@ def _rank(
 @triton.jit
 def _likeliest_kernel(
     logits_ptr, token_ptr, logprob_ptr, top_logprob_ptr, top_token_ptr, states_ptr, list_ptr,
-    ids_ptr, arrived_ptr, cursor_ptr, stride_b, V, N, BLOCK: tl.constexpr, STRIP: tl.constexpr,
+    ids_ptr, cursor_ptr, stride_b, V, N, STRIP: tl.constexpr,
 ):
-    """List a chunk's part of the bracket; the last of a row puts the list in order."""
-    chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    """One row: its token's log-probability, and its list put in order."""
+    row = tl.program_id(0).to(tl.int64)
     state_ptr = states_ptr + row * STATE
     logits_ptr += row * stride_b
-    list_ptr += row * LIST
-    ids_ptr += row * LIST
+    peak, k, total = tl.load(state_ptr), tl.load(state_ptr + 1), tl.load(state_ptr + 2)
+    num = tl.load(cursor_ptr + row)
+    tl.debug_barrier()  # all threads have read it
+    tl.store(cursor_ptr + row, 0)
+    lse = peak + tl.log(total)
+    x = tl.load(logits_ptr + tl.load(token_ptr + row)).to(tl.float32)
+    tl.store(logprob_ptr + row, x - lse)
     top_logprob_ptr += row * N
     top_token_ptr += row * N
-    peak, k, total = tl.load(state_ptr), tl.load(state_ptr + 1), tl.load(state_ptr + 2)
-    lse = peak + tl.log(total)
-    if chunk == 0:
-        x = tl.load(logits_ptr + tl.load(token_ptr + row)).to(tl.float32)
-        tl.store(logprob_ptr + row, x - lse)
     if peak == peak:
-        num = tl.load(state_ptr + 4).to(tl.int32)
         is_listed = (k > 0.0) & (num <= LIST)  # k is 0 where fewer than N are above -inf
-        list_chunk(
-            logits_ptr, chunk * BLOCK, list_ptr, ids_ptr, cursor_ptr + row,
-            tl.load(state_ptr + 3), float("inf"), float("inf"), peak, 1.0, V, is_listed, BLOCK,
+        num = tl.where(is_listed, num, V)
+        _rank(
+            list_ptr + row * LIST, ids_ptr + row * LIST, logits_ptr, num, is_listed, lse,
+            top_logprob_ptr, top_token_ptr, N, STRIP,
         )
-        if arrive(arrived_ptr + row, tl.num_programs(0)):
-            tl.store(cursor_ptr + row, 0)
-            num = tl.where(is_listed, num, V)
-            _rank(
-                list_ptr, ids_ptr, logits_ptr, num, is_listed, lse, top_logprob_ptr,
-                top_token_ptr, N, STRIP,
-            )
-    elif chunk == 0:
+    else:
         for n in range(N):
             tl.store(top_logprob_ptr + n, lse)
             tl.store(top_token_ptr + n, -1)
@@ -104,10 +90,11 @@ def _likeliest_kernel(
 @lru_cache(maxsize=64)
 def _parameters(
     rows: int, num_top: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ones (temperature and top_p) and top_k of each row."""
-    top_k = torch.full((rows,), max(1, num_top), dtype=torch.int32, device=device)
-    return torch.ones(rows, dtype=torch.float32, device=device), top_k
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ones (temperature and top_p), zeros (min_p) and top_k of each row."""
+    ones = torch.ones(rows, dtype=torch.float32, device=device)
+    top_k = torch.full((rows,), num_top, dtype=torch.int32, device=device)
+    return ones, torch.zeros_like(ones), top_k
 
 
 def logprobs(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) -> None:
@@ -123,13 +110,18 @@ def logprobs(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) -> Non
     if not rows:
         return
 
-    ones, top_k = _parameters(triton.next_power_of_2(rows), num_top, logits_BV.device)
+    ones, zeros, top_k = _parameters(triton.next_power_of_2(rows), num_top, logits_BV.device)
     greedy = torch.empty(rows, dtype=torch.int32, device=logits_BV.device)
-    found = find_brackets(logits_BV, ones, top_k, ones, greedy, most=_MOST.value)
+    found = find_brackets(logits_BV, ones, top_k, ones, greedy)
     chunks = cut_rows(vocab)
-    shape = {key: chunks.shape[key] for key in ("BLOCK", "STRIP", "num_warps")}
-    _likeliest_kernel[(chunks.num if num_top else 1, rows)](
-        logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN, found.states, found.listed,
-        found.ids, found.arrived, found.cursor, logits_BV.stride(0), vocab, num_top, **shape,
+    places, size = (found.listed, found.ids, found.cursor), (logits_BV.stride(0), vocab)
+    if num_top:
+        list_kernel[(chunks.num, rows)](
+            logits_BV, ones, zeros, found.states, found.records, *places, *size,
+            BLOCK=chunks.block, STRIP=chunks.strip, CHUNKS=chunks.most, num_warps=4,
+        )
+    _likeliest_kernel[(rows,)](
+        logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN, found.states, *places, *size,
+        num_top, STRIP=chunks.strip, num_warps=4,
     )
 # fmt: on

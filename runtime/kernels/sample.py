@@ -13,33 +13,23 @@ from the request's seed and position. How a row is cut and added up depends on V
 does not depend on the batch. temperature 0 is the largest logit; -1 as in `argmax`, where there is
 no choice.
 
-Each row is cut into chunks, a program for each; whoever finishes a row's last chunk goes on for the
-row. Three launches, of which each reads the logits once and does nothing for rows that need none:
+Five launches, of which `scan` and `list` read the logits once each:
 
-    scan    each chunk's maximum, and what it has above levels of a grid: a bracket of the threshold
-    narrow  only where a bracket holds more logits than a list: what lies above pivots within it
-    choose  the bracket's logits are listed, the thresholds found in the list, the token drawn
+    scan    each chunk's maximum, sum of weights, and its groups' maxima
+    bound   from these, for each row a bracket of its threshold
+    narrow  only for rows so flat that this says little: what lies above levels within the bracket
+    list    the bracket's logits, and the weight that each chunk has above it
+    finish  the thresholds, found in the list; the draw
 
-A bracket that is still too long after that (some ten thousand equal logits, top_k of thousands) is
+A bracket that is still too long (ten thousand equal logits, top_k of thousands with top-p) is
 searched in the row itself: slower, with the same result.
 """
 
 import torch
-import triton
-import triton.language as tl
 
 from ramify.runtime.kernels.argmax import argmax_ref
-from ramify.runtime.kernels.sample_bracket import (
-    LIST,
-    MIN_TEMPERATURE,
-    RECORD,
-    STATE,
-    arrive,
-    cut_rows,
-    find_brackets,
-    row_scale,
-)
-from ramify.runtime.kernels.sample_draw import draw, find_floor, list_chunk
+from ramify.runtime.kernels.sample_bracket import MIN_TEMPERATURE, cut_rows, find_brackets
+from ramify.runtime.kernels.sample_draw import finish_kernel, list_kernel
 
 
 def sample_ref(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token_B) -> None:
@@ -66,52 +56,6 @@ def sample_ref(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, t
         token_B[row] = int(above.nonzero()[0] if above.any() else keep.nonzero()[-1])
 
 
-# fmt: off
-@triton.jit
-def _choose_kernel(
-    logits_ptr, temperature_ptr, top_p_ptr, min_p_ptr, uniform_ptr, token_ptr, records_ptr,
-    states_ptr, list_ptr, ids_ptr, arrived_ptr, cursor_ptr, stride_b, V, BLOCK: tl.constexpr,
-    STRIP: tl.constexpr, CHUNKS: tl.constexpr,
-):
-    chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    state_ptr = states_ptr + row * STATE
-    peak = tl.load(state_ptr)
-    if peak == peak:
-        num_chunks = tl.num_programs(0)
-        logits_ptr += row * stride_b
-        kept_ptr = records_ptr + row * num_chunks * RECORD
-        list_ptr += row * LIST
-        ids_ptr += row * LIST
-        scale = row_scale(temperature_ptr, row)
-        min_p = tl.load(min_p_ptr + row)
-        least = float("-inf")
-        if min_p > 0.0:
-            least = peak + tl.log2(min_p) / scale
-        hi = tl.load(state_ptr + 9)
-        num = (tl.load(state_ptr + 4) - tl.load(state_ptr + 10)).to(tl.int32)
-        is_listed = num <= LIST
-        kept = list_chunk(
-            logits_ptr, chunk * BLOCK, list_ptr, ids_ptr, cursor_ptr + row, tl.load(state_ptr + 3),
-            hi, tl.maximum(hi, least), peak, scale, V, is_listed & (num > 0), BLOCK,
-        )
-        tl.store(kept_ptr + chunk, kept)
-        if arrive(arrived_ptr + row, num_chunks):
-            tl.store(cursor_ptr + row, 0)
-            num = tl.where(is_listed, num, V)
-            floor = hi
-            if num > 0:
-                floor = find_floor(
-                    list_ptr, logits_ptr, state_ptr, num, is_listed, tl.load(top_p_ptr + row),
-                    scale, STRIP,
-                )
-            token = draw(
-                list_ptr, ids_ptr, logits_ptr, kept_ptr, num, is_listed, num_chunks,
-                tl.maximum(floor, least), hi, peak, scale, tl.load(uniform_ptr + row), V, BLOCK,
-                STRIP, CHUNKS,
-            )
-            tl.store(token_ptr + row, token)
-
-
 def sample(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token_B) -> None:
     """Draw token_B [B] int32 from logits_BV [B, V], of any float dtype; rows may be strided.
 
@@ -123,13 +67,17 @@ def sample(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token
         raise ValueError("the vocabulary must be contiguous")
     if not rows:
         return
-    found = find_brackets(
-        logits_BV, temperature_B, top_k_B, top_p_B, token_B, most=LIST.value
-    )
+    found = find_brackets(logits_BV, temperature_B, top_k_B, top_p_B, token_B)
     chunks = cut_rows(vocab)
-    _choose_kernel[(chunks.num, rows)](
-        logits_BV, temperature_B, top_p_B, min_p_B, uniform_B, token_B, found.records,
-        found.states, found.listed, found.ids, found.arrived, found.cursor, logits_BV.stride(0),
-        vocab, **chunks.shape,
+    kept, places = found.records, (found.listed, found.ids, found.cursor)
+    size = (logits_BV.stride(0), vocab)
+    cut = {"BLOCK": chunks.block, "STRIP": chunks.strip, "CHUNKS": chunks.most}
+    # fmt: off
+    list_kernel[(chunks.num, rows)](
+        logits_BV, temperature_B, min_p_B, found.states, kept, *places, *size, **cut, num_warps=4
     )
-# fmt: on
+    finish_kernel[(rows,)](
+        logits_BV, temperature_B, top_p_B, min_p_B, uniform_B, token_B, found.states, kept,
+        *places, *size, chunks.num, **cut, num_warps=8,
+    )
+    # fmt: on

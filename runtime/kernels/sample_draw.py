@@ -1,90 +1,40 @@
-"""From a row's bracket to its token: list what is in the bracket, find the threshold, draw.
-
-The order in which chunks list their logits differs from run to run, so weights of listed logits are
-added up as integers, in units of 2^-40 of the largest.
-"""
+"""From a row's bracket to its token: list what is in the bracket, find the threshold, draw."""
 
 import triton
 import triton.language as tl
 
-from ramify.runtime.kernels.sample_bracket import LEVELS
-
-UNIT = tl.constexpr(1099511627776.0)  # 2^40; 2^22 logits fit 63 bits
-BIG = tl.constexpr(2147483647)
+from ramify.runtime.kernels.sample_bracket import LIST, STATE, row_scale
+from ramify.runtime.kernels.sample_search import (
+    BIG,
+    UNIT,
+    amount_within,
+    in_units,
+    listed,
+    search,
+)
 
 
 # fmt: off
 @triton.jit
 def list_chunk(
-    logits_ptr, start, list_ptr, ids_ptr, cursor_ptr, lo, hi, floor, peak, scale, V, is_listed,
-    BLOCK: tl.constexpr,
+    logits_ptr, start, list_ptr, ids_ptr, cursor_ptr, lo, hi, floor, peak, scale, V,
+    BLOCK: tl.constexpr, STRIP: tl.constexpr,
 ):
     """List the logits of a chunk in [lo, hi); the sum of the weights of those from `floor` on."""
-    v = start + tl.arange(0, BLOCK)
-    x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
-    if is_listed:
-        inside = ((x >= lo) & (x < hi)).to(tl.int32)
-        here = tl.sum(inside, 0)
-        if here > 0:
-            at = tl.atomic_add(cursor_ptr, here, sem="relaxed") + tl.cumsum(inside, 0) - 1
-            tl.store(list_ptr + at, x, mask=inside > 0)
-            tl.store(ids_ptr + at, v, mask=inside > 0)
-    kept = (x >= floor) & (x > float("-inf"))
-    return tl.sum(tl.where(kept, tl.exp2((x - peak) * scale), 0.0), 0)
-
-
-@triton.jit
-def listed(list_ptr, logits_ptr, at, num, is_listed):
-    """Logits of the list, or of the row itself where the bracket was too long to be listed."""
-    if is_listed:
-        x = tl.load(list_ptr + at, mask=at < num, other=float("-inf"))
-    else:
-        x = tl.load(logits_ptr + at, mask=at < num, other=float("-inf")).to(tl.float32)
-    return x
-
-
-@triton.jit
-def _units(x, peak, scale):
-    return (tl.exp2((x - peak) * scale) * UNIT).to(tl.int64)
-
-
-@triton.jit
-def _search(
-    list_ptr, logits_ptr, num, is_listed, lo, up, hi, peak, scale, base, target,
-    BY_WEIGHT: tl.constexpr, STRIP: tl.constexpr,
-):
-    """The largest logit at which `base` and what lies in [it, hi) are at least `target`.
-
-    `lo` has it and `up` has not. Pivots run from the lowest to the highest logit in between, so
-    each round decides about these two at least.
-    """
-    i = tl.arange(0, LEVELS)
-    share_L = i / (LEVELS - 1.0)
-    open_ = 1
-    while open_ > 0:
-        first = tl.full([STRIP], float("inf"), tl.float32)
-        last = tl.full([STRIP], float("-inf"), tl.float32)
-        for start in range(0, num, STRIP):
-            x = listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
-            inside = (x > lo) & (x < up)
-            first = tl.minimum(first, tl.where(inside, x, float("inf")))
-            last = tl.maximum(last, tl.where(inside, x, float("-inf")))
-        low, high = tl.min(first, 0), tl.max(last, 0)
-        open_ = (low < up).to(tl.int32)
-        if open_ > 0:
-            level_L = low * (1.0 - share_L) + high * share_L
-            amount_LS = tl.zeros([LEVELS, STRIP], tl.int64)
-            for start in range(0, num, STRIP):
-                x = listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
-                over_LS = (x[None, :] >= level_L[:, None]) & (x < hi)[None, :]
-                if BY_WEIGHT:
-                    amount_LS += tl.where(over_LS, _units(x, peak, scale)[None, :], 0)
-                else:
-                    amount_LS += over_LS.to(tl.int64)
-            enough_L = base + tl.sum(amount_LS, 1) >= target
-            lo = tl.maximum(lo, tl.max(tl.where(enough_L, level_L, float("-inf")), 0))
-            up = tl.minimum(up, tl.min(tl.where(enough_L, float("inf"), level_L), 0))
-    return lo
+    kept = tl.zeros([STRIP], tl.float32)
+    for strip in tl.static_range(0, BLOCK, STRIP):
+        v = start + strip + tl.arange(0, STRIP)
+        x = tl.load(logits_ptr + v, mask=v < V, other=float("-inf")).to(tl.float32)
+        inside = (x >= lo) & (x < hi)
+        if tl.max(inside.to(tl.int32), 0) > 0:
+            one = tl.full([STRIP], 1, tl.int32)
+            at = tl.atomic_add(cursor_ptr + one * 0, one, mask=inside, sem="relaxed")
+            fits = inside & (at < LIST)
+            tl.store(list_ptr + at, x, mask=fits)
+            tl.store(ids_ptr + at, v, mask=fits)
+        is_kept = (x >= floor) & (x > float("-inf"))
+        kept += tl.where(is_kept, tl.exp2((x - peak) * scale), 0.0)
+    return tl.sum(kept, 0)
 
 
 @triton.jit
@@ -96,18 +46,17 @@ def find_floor(
     total, floor, up = tl.load(state_ptr + 2), tl.load(state_ptr + 3), tl.load(state_ptr + 6)
     hi, n_hi, m_hi = tl.load(state_ptr + 9), tl.load(state_ptr + 10), tl.load(state_ptr + 11)
     if k > 0.0:
-        floor = _search(
+        floor = search(
             list_ptr, logits_ptr, num, is_listed, floor, up, hi, peak, scale, n_hi.to(tl.int64),
             k.to(tl.int64), False, STRIP,
         )
     if p < 1.0:
         if k > 0.0:
-            kept = tl.zeros([STRIP], tl.int64)
-            for start in range(0, num, STRIP):
-                x = listed(list_ptr, logits_ptr, start + tl.arange(0, STRIP), num, is_listed)
-                kept += tl.where((x >= floor) & (x < hi), _units(x, peak, scale), 0)
-            total = m_hi + tl.sum(kept, 0).to(tl.float32) / UNIT
-        floor = _search(
+            kept = amount_within(
+                list_ptr, logits_ptr, num, is_listed, floor, hi, peak, scale, True, STRIP
+            )
+            total = m_hi + kept.to(tl.float32) / UNIT
+        floor = search(
             list_ptr, logits_ptr, num, is_listed, floor, hi, hi, peak, scale,
             (m_hi * UNIT).to(tl.int64), (total * p * UNIT).to(tl.int64), True, STRIP,
         )
@@ -115,28 +64,30 @@ def find_floor(
 
 
 @triton.jit
-def draw(
-    list_ptr, ids_ptr, logits_ptr, kept_ptr, num, is_listed, num_chunks, floor, hi, peak, scale,
-    uniform, V, BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
+def _chunk_sums(
+    list_ptr, ids_ptr, logits_ptr, num, is_listed, floor, hi, peak, scale, BLOCK: tl.constexpr,
+    CHUNKS: tl.constexpr, STRIP: tl.constexpr,
 ):
-    """The first token from `floor` on at which the running sum of weights passes its share.
-
-    kept_ptr: each chunk's sum from `hi` on; what the list has from `floor` to `hi` is added here.
-    """
+    """What each chunk has in [floor, hi)."""
     c = tl.arange(0, CHUNKS)
-    sum_C = tl.load(kept_ptr + c, mask=c < num_chunks, other=0.0, cache_modifier=".cg")
-    if floor < hi:
-        listed_C = tl.zeros([CHUNKS], tl.int64)
-        for start in range(0, num, STRIP):
-            at = start + tl.arange(0, STRIP)
-            x = listed(list_ptr, logits_ptr, at, num, is_listed)
-            v = at
-            if is_listed:
-                v = tl.load(ids_ptr + at, mask=at < num, other=0)
-            units = tl.where((x >= floor) & (x < hi), _units(x, peak, scale), 0)
-            is_in_CS = (v // BLOCK)[None, :] == c[:, None]
-            listed_C += tl.sum(tl.where(is_in_CS, units[None, :], 0), 1)
-        sum_C += listed_C.to(tl.float32) / UNIT
+    units_C = tl.zeros([CHUNKS], tl.int64)
+    for start in range(0, num, STRIP):
+        at = start + tl.arange(0, STRIP)
+        x = listed(list_ptr, logits_ptr, at, num, is_listed)
+        v = at
+        if is_listed:
+            v = tl.load(ids_ptr + at, mask=at < num, other=0)
+        units = tl.where((x >= floor) & (x < hi), in_units(x, peak, scale), 0)
+        is_in_CS = (v // BLOCK)[None, :] == c[:, None]
+        units_C += tl.sum(tl.where(is_in_CS, units[None, :], 0), 1)
+    return units_C.to(tl.float32) / UNIT
+
+
+@triton.jit
+def draw(logits_ptr, sum_C, floor, peak, scale, uniform, V, BLOCK: tl.constexpr,
+         CHUNKS: tl.constexpr):
+    """The first token from `floor` on at which the running sum of weights passes its share."""
+    c = tl.arange(0, CHUNKS)
     running_C = tl.cumsum(sum_C, 0)
     point = tl.sum(sum_C, 0) * uniform
     chunk = tl.min(tl.where((running_C > point) & (sum_C > 0.0), c, BIG), 0)
@@ -149,4 +100,74 @@ def draw(
     passed = (w > 0.0) & (running + tl.cumsum(w, 0) > point)
     first = tl.min(tl.where(passed, v, BIG), 0)
     return tl.minimum(first, tl.max(tl.where(w > 0.0, v, 0), 0))
+
+
+@triton.jit
+def least_kept(peak, scale, min_p):
+    """The least logit that min-p keeps."""
+    least = peak + tl.log2(tl.maximum(min_p, 1e-30)) / scale
+    return tl.where(min_p > 0.0, least, float("-inf"))
+
+
+@triton.jit
+def list_kernel(
+    logits_ptr, temperature_ptr, min_p_ptr, states_ptr, kept_ptr, list_ptr, ids_ptr, cursor_ptr,
+    stride_b, V, BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
+):
+    """One chunk: its part of the row's list, and the weight of what is surely kept."""
+    chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    state_ptr = states_ptr + row * STATE
+    peak = tl.load(state_ptr)
+    if peak == peak:
+        scale = row_scale(temperature_ptr, row)
+        lo, hi = tl.load(state_ptr + 3), tl.load(state_ptr + 9)
+        least = least_kept(peak, scale, tl.load(min_p_ptr + row))
+        kept = list_chunk(
+            logits_ptr + row * stride_b, chunk * BLOCK, list_ptr + row * LIST,
+            ids_ptr + row * LIST, cursor_ptr + row, lo, hi, tl.maximum(hi, least), peak, scale, V,
+            BLOCK, STRIP,
+        )
+        tl.store(kept_ptr + row * CHUNKS + chunk, kept)
+
+
+@triton.jit
+def finish_kernel(
+    logits_ptr, temperature_ptr, top_p_ptr, min_p_ptr, uniform_ptr, token_ptr, states_ptr,
+    kept_ptr, list_ptr, ids_ptr, cursor_ptr, stride_b, V, num_chunks, BLOCK: tl.constexpr,
+    STRIP: tl.constexpr, CHUNKS: tl.constexpr,
+):
+    """One row: the threshold from its list, and the draw."""
+    row = tl.program_id(0).to(tl.int64)
+    state_ptr = states_ptr + row * STATE
+    peak = tl.load(state_ptr)
+    num = tl.load(cursor_ptr + row)
+    tl.debug_barrier()  # all threads have read it
+    tl.store(cursor_ptr + row, 0)
+    if peak == peak:
+        logits_ptr += row * stride_b
+        list_ptr += row * LIST
+        ids_ptr += row * LIST
+        scale = row_scale(temperature_ptr, row)
+        is_listed = num <= LIST
+        num = tl.where(is_listed, num, V)
+        hi = tl.load(state_ptr + 9)
+        least = least_kept(peak, scale, tl.load(min_p_ptr + row))
+        c = tl.arange(0, CHUNKS)
+        sum_C = tl.load(kept_ptr + row * CHUNKS + c, mask=c < num_chunks, other=0.0)
+        floor = hi
+        if num > 0:
+            floor = find_floor(
+                list_ptr, logits_ptr, state_ptr, num, is_listed, tl.load(top_p_ptr + row), scale,
+                STRIP,
+            )
+            floor = tl.maximum(floor, least)
+            sum_C += _chunk_sums(
+                list_ptr, ids_ptr, logits_ptr, num, is_listed, floor, hi, peak, scale, BLOCK,
+                CHUNKS, STRIP,
+            )
+        token = draw(
+            logits_ptr, sum_C, tl.maximum(floor, least), peak, scale, tl.load(uniform_ptr + row),
+            V, BLOCK, CHUNKS,
+        )
+        tl.store(token_ptr + row, token)
 # fmt: on

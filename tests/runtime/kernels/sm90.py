@@ -102,8 +102,8 @@ def kernels():
         penalties,
         rms_norm,
         rope_store,
-        sample,
         sample_bracket,
+        sample_draw,
     )
 
     fn = attention._attention_kernel
@@ -125,16 +125,18 @@ def kernels():
     yield "chunk_attention, tiles", chunk_attention._chunk_attention_kernel, chunk, 4, 3
     sampling = _pointers(
         "temperature_ptr top_p_ptr min_p_ptr uniform_ptr records_ptr states_ptr list_ptr peaks_ptr "
-        "logprob_ptr top_logprob_ptr",
+        "groups_ptr kept_ptr logprob_ptr top_logprob_ptr",
         "*fp32",
     ) | _pointers(
         "top_k_ptr token_ptr ids_ptr arrived_ptr cursor_ptr indices_ptr top_token_ptr", "*i32"
     )
     row = {"logits_ptr": "*fp32", "stride_b": "i32!", "V": "i32!", "BLOCK": 4096}
-    sampling |= row | {"STRIP": 512, "CHUNKS": 64, "MOST": 4096, "N": "i32"}
+    sampling |= row | {"STRIP": 512, "CHUNKS": 64, "N": "i32", "num_chunks": "i32"}
     yield "sample, scan", sample_bracket._scan_kernel, sampling, 4, 3
+    yield "sample, bound", sample_bracket._bound_kernel, sampling, 4, 3
     yield "sample, narrow", sample_bracket._narrow_kernel, sampling, 4, 3
-    yield "sample, choose", sample._choose_kernel, sampling, 4, 3
+    yield "sample, list", sample_draw.list_kernel, sampling, 4, 3
+    yield "sample, finish", sample_draw.finish_kernel, sampling, 8, 3
     yield "argmax", argmax._argmax_kernel, sampling, 4, 3
     yield "logprobs", logprobs._likeliest_kernel, sampling, 4, 3
     mask = _pointers("table_ptr row_ids_ptr", "*i32") | {"stride_r": "i32!", "BLOCK": 4096}
