@@ -1,7 +1,6 @@
 """The GPU's executor gives the tokens of the reference, step for step; on a CPU in Triton's
 interpreter."""
 
-import os
 from dataclasses import replace
 from functools import cache
 from unittest.mock import Mock
@@ -9,9 +8,6 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is defined
 
 from ramify.grammars import ChoicesSpec, JsonSchemaSpec, RegexSpec, compile_grammar
 from ramify.grammars.vocabulary import Vocabulary
