@@ -56,8 +56,8 @@ class InsideTables:
         self.num_bytes = 0  # of rows
 
     def close(self) -> None:
-        """As of the lexer."""
-        del self._texts
+        """As of the lexer: its parts refer back to it."""
+        self.__dict__.clear()
 
     def spend(self, steps: int) -> None:
         """Count steps (about a microsecond each) of the mask being made."""

@@ -1,10 +1,13 @@
+import gc
 import json
 import random
+import weakref
 
 import numpy as np
 import pytest
 
 from ramify.grammars import JsonSchemaSpec, Matcher, RegexSpec, compile_grammar
+from ramify.grammars.lexer import Lexer
 from tests.grammars.vocabularies import allowed, byte_vocabulary
 
 VOCABULARY = byte_vocabulary(b"12", b"-", b"1-")
@@ -87,3 +90,21 @@ def test_a_clone_goes_its_own_way(matcher):
     assert other.is_complete
     other.rollback(2)
     assert other.accept_text(b"99")
+
+
+def test_what_finds_the_fewest_tokens_is_freed_at_once(monkeypatch):
+    made = []
+
+    class Watched(Lexer):
+        def __init__(self, vocabulary):
+            super().__init__(vocabulary)
+            made.append(weakref.ref(self))
+
+    grammar = compile_grammar(JsonSchemaSpec('{"maxLength": 9}'), VOCABULARY)
+    monkeypatch.setattr("ramify.grammars.matcher.Lexer", Watched)
+    gc.disable()
+    try:
+        assert grammar.min_tokens == 1
+        assert [lexer() for lexer in made] == [None]
+    finally:
+        gc.enable()
