@@ -24,6 +24,7 @@ MIN_TEMPERATURE = tl.constexpr(1e-6)  # below it exp overflows; the likeliest to
 GROUPS = tl.constexpr(64)  # of a chunk
 MOST_GROUPS = tl.constexpr(0.6)  # with a logit above a threshold: about as many logits as groups
 SAMPLE = tl.constexpr(2048)  # logits of a flat row that its levels are chosen by
+ROUNDS = tl.constexpr(3)  # of a search whose result need not be exact: to 1/343 of the range
 LIST = tl.constexpr(8192)  # logits of a bracket that can be listed
 SPAN = tl.constexpr(4)  # chunks of a program that narrows: mostly there is nothing to do
 
@@ -133,7 +134,7 @@ def _bound_by_groups(
         if k <= MOST_GROUPS * finite:
             lo = search(
                 groups_ptr, groups_ptr, num, 1, lowest, inf, inf, peak, scale, 0, k.to(tl.int64),
-                False, STRIP,
+                False, ROUNDS, STRIP,
             )
             is_good = 1
     else:
@@ -142,7 +143,7 @@ def _bound_by_groups(
         if has >= target:
             lo = search(
                 groups_ptr, groups_ptr, num, 1, lowest, inf, inf, peak, scale, 0, target, True,
-                STRIP,
+                ROUNDS, STRIP,
             )
             above = amount_within(
                 groups_ptr, groups_ptr, num, 1, lo, inf, peak, scale, False, STRIP
@@ -175,12 +176,12 @@ def _choose_levels(
         ).to(tl.float32)
         high = search(
             sample_ptr, sample_ptr, num, 1, lowest, inf, inf, peak, scale, 0,
-            (number * fewer).to(tl.int64), False, STRIP,
+            (number * fewer).to(tl.int64), False, ROUNDS, STRIP,
         )
         if more < 1.0:
             low = search(
                 sample_ptr, sample_ptr, num, 1, lowest, inf, inf, peak, scale, 0,
-                (number * more).to(tl.int64), False, STRIP,
+                (number * more).to(tl.int64), False, ROUNDS, STRIP,
             )
     else:
         weight = amount_within(
@@ -188,12 +189,12 @@ def _choose_levels(
         ).to(tl.float32)
         high = search(
             sample_ptr, sample_ptr, num, 1, lowest, inf, inf, peak, scale, 0,
-            (weight * fewer).to(tl.int64), True, STRIP,
+            (weight * fewer).to(tl.int64), True, ROUNDS, STRIP,
         )
         if more < 1.0:
             low = search(
                 sample_ptr, sample_ptr, num, 1, lowest, inf, inf, peak, scale, 0,
-                (weight * more).to(tl.int64), True, STRIP,
+                (weight * more).to(tl.int64), True, ROUNDS, STRIP,
             )
     # Finite: a share of nothing is had by any value.
     high = tl.minimum(high, peak)

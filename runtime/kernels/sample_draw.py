@@ -6,6 +6,7 @@ import triton.language as tl
 from ramify.runtime.kernels.sample_bracket import LIST, STATE, row_scale
 from ramify.runtime.kernels.sample_search import (
     BIG,
+    EXACT,
     UNIT,
     amount_within,
     in_units,
@@ -48,7 +49,7 @@ def find_floor(
     if k > 0.0:
         floor = search(
             list_ptr, logits_ptr, num, is_listed, floor, up, hi, peak, scale, n_hi.to(tl.int64),
-            k.to(tl.int64), False, STRIP,
+            k.to(tl.int64), False, EXACT, STRIP,
         )
     if p < 1.0:
         if k > 0.0:
@@ -58,7 +59,7 @@ def find_floor(
             total = m_hi + kept.to(tl.float32) / UNIT
         floor = search(
             list_ptr, logits_ptr, num, is_listed, floor, hi, hi, peak, scale,
-            (m_hi * UNIT).to(tl.int64), (total * p * UNIT).to(tl.int64), True, STRIP,
+            (m_hi * UNIT).to(tl.int64), (total * p * UNIT).to(tl.int64), True, EXACT, STRIP,
         )
     return floor
 

@@ -5,6 +5,7 @@ import triton.language as tl
 
 LEVELS = tl.constexpr(8)  # values tried at a time
 BIG = tl.constexpr(2147483647)
+EXACT = tl.constexpr(1000)  # rounds: more than any list takes
 # Weights of listed logits are added up as integers, in units of 2^-40 of the largest: the order of
 # a list differs from run to run. 2^22 logits fit 63 bits.
 UNIT = tl.constexpr(1099511627776.0)
@@ -47,9 +48,10 @@ def amount_within(
 @triton.jit
 def search(
     list_ptr, logits_ptr, num, is_listed, lo, up, hi, peak, scale, base, target,
-    BY_WEIGHT: tl.constexpr, STRIP: tl.constexpr,
+    BY_WEIGHT: tl.constexpr, ROUNDS: tl.constexpr, STRIP: tl.constexpr,
 ):
-    """The largest logit at which `base` and what lies in [it, hi) are at least `target`.
+    """The largest logit at which `base` and what lies in [it, hi) are at least `target`; after
+    ROUNDS rounds a value below it that has it too.
 
     `lo` has it and `up` has not. The values tried run from the lowest to the highest logit in
     between, so each round decides about these two at least.
@@ -57,8 +59,9 @@ def search(
     i = tl.arange(0, LEVELS)
     share_L = i / (LEVELS - 1.0)
     up += lo * 0.0  # a constant could not change in the loop
-    open_ = 1
-    while open_ > 0:
+    rounds = ROUNDS
+    while rounds > 0:
+        rounds -= 1
         first = tl.full([STRIP], float("inf"), tl.float32)
         last = tl.full([STRIP], float("-inf"), tl.float32)
         for start in range(0, num, STRIP):
@@ -67,8 +70,8 @@ def search(
             first = tl.minimum(first, tl.where(inside, x, float("inf")))
             last = tl.maximum(last, tl.where(inside, x, float("-inf")))
         low, high = tl.min(first, 0), tl.max(last, 0)
-        open_ = (low < up).to(tl.int32)
-        if open_ > 0:
+        rounds = tl.where(low < up, rounds, 0)
+        if low < up:
             level_L = low * (1.0 - share_L) + high * share_L
             amount_LS = tl.zeros([LEVELS, STRIP], tl.int64)
             for start in range(0, num, STRIP):
