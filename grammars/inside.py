@@ -22,6 +22,7 @@ SMALL = 150  # trie nodes: what is left of few tokens is always walked step by s
 WIDE = 40  # else from a state with more live bytes than this the kernel walks
 PLAIN_STEPS = 300  # and where a plain walk would take more steps than this,
 NARROW_STEPS = 5000  # or this, in a terminal that has no state with many live bytes
+MANY_FAR = 300  # trie nodes past which no shadow is true
 MANY_TOKENS = 500  # more tokens than this are kept as a row
 
 
@@ -207,7 +208,8 @@ class InsideTables:
     def _from_shadow(self, state: int, shadow: Shadow, remainder: Remainder) -> Inside | None:
         """By the other state's tokens; None where that would not be right."""
         if shadow.reach is not None and shadow.reach < remainder.longest:
-            return None
+            is_all = remainder is self.lexer.root
+            return self._within_reach(state, shadow) if is_all else None
         if shadow.lengths is not None:
             return self._lengths.inside(shadow, remainder)
         if shadow.label is not None:
@@ -219,6 +221,44 @@ class InsideTables:
         base = self.inside(self.lexer.state(shadow.terminal, shadow.key), remainder)
         banned = self._ends_below(shadow.texts, shadow.node, remainder)
         return self._less(base, banned) if banned else base
+
+    def _within_reach(self, state: int, shadow: Shadow) -> Inside | None:
+        """By the other state's tokens, but for those that are longer than the shadow is true for;
+        None where they are many."""
+        assert shadow.reach is not None
+        far = self._vocabulary.nodes_at(shadow.reach + 1)
+        if len(far) > MANY_FAR:
+            return None
+        self.spend(2 * len(far))
+        bound = self.lexer.state(shadow.terminal, shadow.key)
+        base = self._less(self.inside(bound, self.lexer.root), far)
+        token_ids = list(base.token_ids)
+        exits = {label: list(rest.nodes) for label, rest in base.exits}
+        for node in far:
+            self._add_far(state, node, token_ids, exits)
+        added = self.collected([], exits)
+        return base._replace(token_ids=token_ids, exits=added.exits)
+
+    def _add_far(
+        self, state: int, node: int, token_ids: list[int], exits: dict[int, list[int]]
+    ) -> None:
+        """Add the tokens that pass a trie node, and where the terminal may end at or below it."""
+        lexer, vocabulary = self.lexer, self._vocabulary
+        for byte in vocabulary.path(node):
+            state = lexer.next(state, byte)
+            if state == NOTHING:
+                return
+        todo = [(node, state)]
+        while todo:
+            node, state = todo.pop()
+            token_ids += vocabulary.tokens_at(node)
+            label = lexer.labels[state]
+            if label is not None:
+                exits.setdefault(label, []).append(node)
+            for byte, child in vocabulary.children(node).items():
+                target = lexer.next(state, byte)
+                if target != NOTHING:
+                    todo.append((child, target))
 
     def _less(self, base: Inside, banned: list[int]) -> Inside:
         """Without the tokens that pass, or end at, some trie nodes."""

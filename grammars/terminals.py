@@ -179,7 +179,7 @@ class TextTrie:
                 node = following[byte]
                 self.below[node] |= 1 << index
             self.text_at[node] = index
-        self.node_of = {index: node for node, index in self.text_at.items()}
+        self.index_of = {text: index for index, text in enumerate(self.texts)}
 
     def moves(self, node: int, selected: int) -> Iterator[tuple[int, int, int]]:
         """(byte, node, selected texts below it) of the children with any."""

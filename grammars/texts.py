@@ -22,14 +22,14 @@ class TextTables:
 
     def __init__(self, tables: "InsideTables") -> None:
         self._tables = tables
-        self._kept: dict[tuple[int, int, int], TextsTable] = {}  # by ids of trie and remainder
+        self._kept: dict[tuple[int, int, int], TextsTable] = {}  # ids of terminal, remainder
 
     def inside(self, terminal: Terminal, selected: Selected, remainder: Remainder) -> "Inside":
         """Of one text, byte by byte; of more, those among what is kept for all of the trie's."""
-        trie, node, texts, _ = selected
+        _, node, texts, _ = selected
         if texts & texts - 1 == 0:
             return self._from_text(terminal, selected, remainder)
-        key = (id(trie), node, id(remainder))  # a trie lives as long as a state of its terminal
+        key = (id(terminal), node, id(remainder))  # which lives as long as a state of it
         table = self._kept.get(key)
         if table is None:
             table = self._kept[key] = self._read_texts(terminal, selected, remainder)

@@ -69,6 +69,7 @@ class Vocabulary:
         self.tables: dict[str, Any] = {}  # made from this vocabulary by others, and as long-lived
         self._children: dict[int, dict[int, int]] = {}
         self._tokens: dict[int, list[int]] = {}
+        self._by_depth: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         return len(self.token_bytes)
@@ -127,6 +128,21 @@ class Vocabulary:
     def nodes_by_byte(self, byte: int) -> np.ndarray:
         """[num] int64: every trie node that this byte leads to."""
         return self._by_byte[byte]
+
+    def nodes_at(self, depth: int) -> list[int]:
+        """Every trie node of a depth."""
+        found = self._by_depth.get(depth)
+        if found is None:
+            found = self._by_depth[depth] = np.flatnonzero(self.trie.depth == depth).tolist()
+        return found
+
+    def path(self, node: int) -> bytes:
+        """What leads to a trie node."""
+        out = bytearray()
+        while node:
+            out.append(self.bytes[node])
+            node = int(self.parents[node])
+        return bytes(reversed(out))
 
     def tokens_at(self, node: int) -> list[int]:
         """Tokens whose text ends at this node."""

@@ -8,6 +8,8 @@ from ramify.grammars.json_schema.numbers import Number, plain_number
 from ramify.grammars.json_schema.recorder import UNKNOWN, Recorder
 from ramify.grammars.terminals import Elsewhere, Key, Literals, Selected, Terminal, TextTrie
 
+MAX_WORDS = 512  # of more, a trie that knows which are below each node takes milliseconds
+
 
 class RecordedText(Captured):
     """A scalar's texts, less those of some values; the label is the number of the value."""
@@ -47,18 +49,16 @@ class RecordedWords(Terminal):
     keeps_texts_apart = True
 
     def __init__(self, inner: Literals, recorder: Recorder) -> None:
-        self._trie = TextTrie(inner.texts)
-        self._numbers = [recorder.scalar(text) for text in inner.texts]
-        self._texts_of: dict[int, int] = {}  # number -> bit set of its texts
-        for index, number in enumerate(self._numbers):
-            self._texts_of[number] = self._texts_of.get(number, 0) | 1 << index
-        self.start: Key = self.unlike(frozenset())
+        self._trie = _trie_of(inner)
+        self._recorder = recorder
+        self.start: Key = ("in", 0, self._trie.below[0])
 
     def unlike(self, numbers: frozenset[int]) -> Key | None:
-        """The key before a text of any value but these; None if there is none."""
+        """The key before a text of any value but these; None if there is none. Where there are
+        such values, each has one text only."""
         selected = self._trie.below[0]
-        for number in numbers & self._texts_of.keys():
-            selected &= ~self._texts_of[number]
+        for text in self._recorder.texts(numbers):
+            selected &= ~(1 << self._trie.index_of.get(text.encode(), len(self._trie.texts)))
         return ("in", 0, selected) if selected else None
 
     def transitions(self, key: Key) -> dict[int, Key]:
@@ -72,7 +72,7 @@ class RecordedWords(Terminal):
         return out
 
     def _end(self, index: int) -> Key:
-        return ("end", self._numbers[index])
+        return ("end", self._recorder.scalar(self._trie.texts[index]))
 
     def label(self, key: Key) -> int | None:
         """The number of the value that was read."""
@@ -83,9 +83,16 @@ class RecordedWords(Terminal):
         return Selected(self._trie, key[1], key[2], self._end) if key[0] == "in" else None
 
 
+@lru_cache(maxsize=256)
+def _trie_of(terminal: Literals) -> TextTrie:
+    return TextTrie(terminal.texts)
+
+
 @lru_cache(maxsize=4096)
-def are_apart(terminal: Literals) -> bool:
-    """Does no text begin with another?"""
+def are_words(terminal: Literals) -> bool:
+    """Are they few enough for a trie, and does none of them begin with another?"""
+    if len(terminal.texts) > MAX_WORDS:
+        return False
     return not any(longer.startswith(text) for text, longer in pairwise(sorted(terminal.texts)))
 
 

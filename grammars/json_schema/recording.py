@@ -17,7 +17,7 @@ from ramify.grammars.json_schema.objects import MemberPlace, ObjectNode, Wanted
 from ramify.grammars.json_schema.recorded_texts import (
     RecordedText,
     RecordedWords,
-    are_apart,
+    are_words,
     plain_terminal,
 )
 from ramify.grammars.json_schema.recorder import Noted, Recorder, can_differ
@@ -69,7 +69,7 @@ class Recording:
     ) -> None:
         """Add the place before a terminal's texts without those of some values, if any is left.
         `is_last`: see `Captured`."""
-        if isinstance(terminal, Literals) and are_apart(terminal):
+        if isinstance(terminal, Literals) and are_words(terminal):
             words = self._words.get(terminal)
             if words is None:
                 words = self._words[terminal] = RecordedWords(terminal, self.recorder)

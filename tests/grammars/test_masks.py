@@ -1,4 +1,5 @@
 import json
+import random
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ from ramify.grammars import AnyJsonSpec, JsonSchemaSpec, Limits, Matcher, compil
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.masks import ENTRY_BYTES, MaskCache
 from ramify.grammars.spec import EbnfSpec
-from tests.grammars.vocabularies import allowed, byte_vocabulary
+from tests.grammars.vocabularies import allowed, brute_force, byte_vocabulary
+
+LIKELY = {*b'abc", []'}
 
 
 def test_masks_stay_within_their_bytes_and_the_used_ones_are_kept():
@@ -38,6 +41,23 @@ def test_states_that_allow_the_same_share_a_row():
     first = matcher.mask()
     assert matcher.accept_text(b'", "b": "x')
     assert matcher.mask() is first
+
+
+@pytest.mark.parametrize("pattern", ["^[a-c]*$", "^(ab|c)*b?$", "a", "^[^b]{2,}$", "^a*b{1,4}$"])
+def test_tokens_longer_than_what_is_left_are_told_apart(pattern):
+    rng = random.Random(pattern)
+    letters = ("a", "b", "c", "é", "ab", '",', '"}', "\\n")
+    extra = {"".join(rng.choices(letters, k=rng.randint(2, 9))).encode() for _ in range(300)}
+    spec = {"type": "array", "items": {"type": "string", "pattern": pattern, "maxLength": 9}}
+    vocabulary = byte_vocabulary(*sorted(extra))
+    matcher = Matcher(compile_grammar(JsonSchemaSpec(json.dumps(spec)), vocabulary))
+    for _ in range(80):
+        tokens = allowed(matcher)
+        assert tokens == brute_force(matcher)
+        texts = {token: vocabulary.token_bytes[token] or b"?" for token in tokens}
+        likely = [token for token, text in texts.items() if LIKELY.issuperset(text)]
+        if not likely or not matcher.accept(rng.choice(sorted(likely))):
+            matcher = Matcher(matcher.grammar)
 
 
 def test_a_mask_that_was_dropped_is_made_again():

@@ -132,6 +132,18 @@ def test_tokens_past_the_end_of_an_item_are_told_apart(schema):
                 break
 
 
+def test_grammars_with_the_same_words_number_them_on_their_own():
+    words = {"enum": ["a", "b", "ab"]}
+    for schema in ({"anyOf": [{"const": 1}, words]}, words):
+        grammar = compile_grammar(
+            JsonSchemaSpec(json.dumps({**STRINGS, "items": schema}), whitespace="spaced"), PAST_ENDS
+        )
+        for start in (b'["', b'["b", "', b'["ab", "b", "'):
+            matcher = Matcher(grammar)
+            assert matcher.accept_text(start)
+            assert allowed(matcher) == brute_force(matcher)
+
+
 @pytest.mark.parametrize(
     ("schema", "code"),
     [
