@@ -118,7 +118,7 @@ def logprobs(logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN) -> Non
     if num_top:
         list_kernel[(chunks.num, rows)](
             logits_BV, ones, zeros, found.states, found.records, *places, *size,
-            BLOCK=chunks.block, STRIP=chunks.strip, CHUNKS=chunks.most, num_warps=4,
+            TO_TOP=True, BLOCK=chunks.block, STRIP=chunks.strip, CHUNKS=chunks.most, num_warps=4,
         )
     _likeliest_kernel[(rows,)](
         logits_BV, token_B, logprob_B, top_logprob_BN, top_token_BN, found.states, *places, *size,

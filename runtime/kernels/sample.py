@@ -74,7 +74,8 @@ def sample(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token
     cut = {"BLOCK": chunks.block, "STRIP": chunks.strip, "CHUNKS": chunks.most}
     # fmt: off
     list_kernel[(chunks.num, rows)](
-        logits_BV, temperature_B, min_p_B, found.states, kept, *places, *size, **cut, num_warps=4
+        logits_BV, temperature_B, min_p_B, found.states, kept, *places, *size, TO_TOP=False,
+        **cut, num_warps=4,
     )
     finish_kernel[(rows,)](
         logits_BV, temperature_B, top_p_B, min_p_B, uniform_B, token_B, found.states, kept,

@@ -113,15 +113,21 @@ def least_kept(peak, scale, min_p):
 @triton.jit
 def list_kernel(
     logits_ptr, temperature_ptr, min_p_ptr, states_ptr, kept_ptr, list_ptr, ids_ptr, cursor_ptr,
-    stride_b, V, BLOCK: tl.constexpr, STRIP: tl.constexpr, CHUNKS: tl.constexpr,
+    stride_b, V, TO_TOP: tl.constexpr, BLOCK: tl.constexpr, STRIP: tl.constexpr,
+    CHUNKS: tl.constexpr,
 ):
-    """One chunk: its part of the row's list, and the weight of what is surely kept."""
+    """One chunk: its part of the row's list, and the weight of what is surely kept above it.
+
+    TO_TOP: all from the bracket's lower end on is listed.
+    """
     chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     state_ptr = states_ptr + row * STATE
     peak = tl.load(state_ptr)
     if peak == peak:
         scale = row_scale(temperature_ptr, row)
         lo, hi = tl.load(state_ptr + 3), tl.load(state_ptr + 9)
+        if TO_TOP:
+            hi = float("inf")
         least = least_kept(peak, scale, tl.load(min_p_ptr + row))
         kept = list_chunk(
             logits_ptr + row * stride_b, chunk * BLOCK, list_ptr + row * LIST,

@@ -131,11 +131,13 @@ def kernels():
         "top_k_ptr token_ptr ids_ptr arrived_ptr cursor_ptr indices_ptr top_token_ptr", "*i32"
     )
     row = {"logits_ptr": "*fp32", "stride_b": "i32!", "V": "i32!", "BLOCK": 4096}
-    sampling |= row | {"STRIP": 512, "CHUNKS": 64, "N": "i32", "num_chunks": "i32"}
+    sampling |= row | {"TO_TOP": False, "STRIP": 512, "CHUNKS": 64, "N": "i32", "num_chunks": "i32"}
     yield "sample, scan", sample_bracket._scan_kernel, sampling, 4, 3
     yield "sample, bound", sample_bracket._bound_kernel, sampling, 4, 3
     yield "sample, narrow", sample_bracket._narrow_kernel, sampling, 4, 3
     yield "sample, list", sample_draw.list_kernel, sampling, 4, 3
+    to_top = sampling | {"TO_TOP": True}
+    yield "sample, list to the top", sample_draw.list_kernel, to_top, 4, 3
     yield "sample, finish", sample_draw.finish_kernel, sampling, 8, 3
     yield "argmax", argmax._argmax_kernel, sampling, 4, 3
     yield "logprobs", logprobs._likeliest_kernel, sampling, 4, 3

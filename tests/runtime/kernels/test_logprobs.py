@@ -9,7 +9,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.mark.parametrize(
-    ("rows", "vocab", "top"), [(3, 50, 5), (2, 20011, 3), (2, 9, 9), (1, 7, 0)]
+    ("rows", "vocab", "top"), [(3, 50, 5), (3, 300, 250), (2, 20011, 3), (2, 9, 9), (1, 7, 0)]
 )
 def test_equals_reference(rows, vocab, top):
     torch.manual_seed(0)
