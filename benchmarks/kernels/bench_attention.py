@@ -9,35 +9,36 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.kernels.measure import Bench, error_of, rate
 from ramify.runtime.kernels.attention import attention
-from ramify.runtime.kernels.attention_tiles import Tiles, choose_tiles
+from ramify.runtime.kernels.attention_tiles import StepTiles, Tiles, choose_tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import SHARE_MIN, PathNode, Query, plan_work
 
 HEADS, KV_HEADS, SIZE = 32, 8, 128
 SCALE = SIZE**-0.5
 
-# rows, block, small_block, num_warps, num_stages, ctas_per_sm
+# rows, block, num_warps, num_stages, ctas_per_sm
 DECODE_TILES = [
-    Tiles(0, 0, 64, 4, 3, 3),
-    Tiles(0, 0, 64, 4, 3, 2),
-    Tiles(0, 0, 64, 4, 5, 2),
-    Tiles(0, 0, 32, 4, 5, 3),
-    Tiles(0, 0, 32, 4, 7, 3),
-    Tiles(0, 0, 128, 4, 3, 2),
-    Tiles(0, 0, 64, 8, 5, 1),
-    Tiles(0, 0, 32, 2, 5, 4),
-    Tiles(0, 0, 32, 1, 5, 6),
+    Tiles(16, 64, 4, 3, 3),
+    Tiles(16, 64, 4, 3, 2),
+    Tiles(16, 64, 4, 5, 2),
+    Tiles(16, 32, 4, 5, 3),
+    Tiles(16, 32, 4, 7, 3),
+    Tiles(16, 128, 4, 3, 2),
+    Tiles(16, 64, 8, 5, 1),
+    Tiles(16, 32, 2, 5, 4),
+    Tiles(16, 32, 1, 5, 6),
 ]
 LARGE_TILES = [
-    Tiles(128, 64, 64, 8, 5, 1),
-    Tiles(128, 64, 128, 8, 5, 1),
-    Tiles(128, 64, 64, 8, 7, 1),
-    Tiles(128, 64, 64, 8, 3, 1),
-    Tiles(64, 64, 64, 4, 5, 2),
-    Tiles(64, 64, 64, 4, 3, 2),
-    Tiles(64, 32, 32, 4, 5, 2),
-    Tiles(64, 32, 64, 4, 7, 2),
+    Tiles(128, 64, 8, 5, 1),
+    Tiles(128, 64, 8, 3, 1),
+    Tiles(64, 64, 4, 5, 1),
+    Tiles(64, 64, 4, 3, 1),
+    Tiles(64, 64, 4, 3, 2),
+    Tiles(64, 32, 4, 5, 2),
+    Tiles(128, 128, 8, 3, 1),
+    Tiles(64, 128, 4, 3, 1),
 ]
+BESIDE_TILES = [Tiles(16, 32, 2, 5, 4), Tiles(16, 32, 2, 5, 3), Tiles(16, 32, 1, 5, 6)]
 
 
 class Case(NamedTuple):
@@ -53,6 +54,7 @@ class Case(NamedTuple):
     split_lens: tuple[int | None, ...]
     target_us: float | None = None  # of the issue; None = no target
     shared: bool = True
+    runs: bool = False  # slots stand one after the other, as in a pool not yet scattered
 
 
 DECODE_SPLITS = (None, 128, 256, 512, 1024, 2048)
@@ -66,6 +68,9 @@ CASES = [
     Case("64 forks of 2k + 128", 1, 64, 2048, 128, 1, (None, 128, 256, 512), 35.0),
     Case("64 forks of 8k + 128", 1, 64, 8192, 128, 1, (None, 256, 512, 1024), 55.0),
     Case("64 forks of 32k + 128", 1, 64, 32768, 128, 1, (None, 1024, 2048), 130.0),
+    Case("64 forks of 2k + 128, runs", 1, 64, 2048, 128, 1, (None,), 35.0, runs=True),
+    Case("64 forks of 8k + 128, runs", 1, 64, 8192, 128, 1, (None,), 55.0, runs=True),
+    Case("64 forks of 32k + 128, runs", 1, 64, 32768, 128, 1, (None,), 130.0, runs=True),
     Case("64 forks of 2k, unshared", 1, 64, 2048, 128, 1, (None, 512), None, False),
     Case("64 forks of 8k, unshared", 1, 64, 8192, 128, 1, (None, 1024), None, False),
     Case("16 x 16 forks of 2k + 128", 16, 16, 2048, 128, 1, (None, 512, 1024)),
@@ -73,6 +78,9 @@ CASES = [
     Case("8 forks of 4k + 128", 1, 8, 4096, 128, 1, (None, 128, 256, 512)),
     Case("prefill 1k", 1, 1, 0, 1024, 1024, (None, 16384)),
     Case("prefill 8k", 1, 1, 0, 8192, 8192, (None, 16384)),
+    Case("prefill 1k, runs", 1, 1, 0, 1024, 1024, (None,), runs=True),
+    Case("prefill 8k, runs", 1, 1, 0, 8192, 8192, (None,), runs=True),
+    Case("chunk of 2k at 8k, runs", 1, 1, 0, 8192, 2048, (None,), runs=True),
     Case("chunk of 2k at 8k", 1, 1, 0, 8192, 2048, (None, 16384)),
     Case("chunk of 128 at 32k", 1, 1, 0, 32768, 128, (None, 4096, 8192)),
 ]
@@ -81,6 +89,7 @@ SMOKE_CASES = [
     Case("decode", 2, 1, 0, 70, 1, (None, 32)),
     Case("forks", 1, 6, 64, 9, 1, (None, 32)),
     Case("prefill", 1, 1, 0, 24, 24, (None,)),
+    Case("runs", 1, 1, 0, 600, 9, (None,), runs=True),
 ]
 
 
@@ -94,15 +103,20 @@ class Inputs:
         num_slots = case.groups * (case.prefix + case.forks * case.own)
         self.read_bytes = 2.0 * num_slots * KV_HEADS * SIZE * 2
         order = torch.randperm(num_slots, device=bench.device, dtype=torch.int32)
+        if case.runs:
+            order = order.sort().values
         prefixes = order[: case.groups * case.prefix].view(case.groups, 1, case.prefix)
         own = order[case.groups * case.prefix :].view(case.groups, case.forks, case.own)
         table = torch.cat([prefixes.expand(-1, case.forks, -1), own], -1)
         self.slots = table.reshape(-1).contiguous()
+        on_host = self.slots.cpu().numpy()
         self.queries = []
         for index in range(self.num_requests):
             path = (PathNode(index // case.forks, case.prefix),) if case.prefix else ()
             position = length - case.rows
-            self.queries.append(Query(index * case.rows, case.rows, position, index * length, path))
+            row, base = index * case.rows, index * length
+            slots = on_host[base : base + length] if case.runs else None
+            self.queries.append(Query(row, case.rows, position, base, path, slots))
         first = torch.arange(length - case.rows, length, device=bench.device, dtype=torch.int32)
         self.positions = first.repeat(self.num_requests)
         self.num_rows = self.num_requests * case.rows
@@ -177,15 +191,23 @@ def _bench_sharing(bench: Bench, forks: int, prefix: int) -> None:
     )  # fmt: skip
 
 
-def _tiles(bench: Bench, case: Case) -> list[Tiles]:
-    needs_large = case.rows > 4 or (case.shared and case.forks > 4)
+def _tiles(bench: Bench, case: Case) -> list[StepTiles]:
+    if case.rows <= 4 and (case.forks <= 4 or not case.shared):
+        shapes = [Tiles(16, 16, 4, 2, 1)] if bench.smoke else DECODE_TILES
+        return [StepTiles(shape, None) for shape in shapes]
+    small, large = BESIDE_TILES, LARGE_TILES
     if bench.smoke:
-        return [Tiles(32 if needs_large else 0, 16, 16, 4, 2, 1)]
-    return LARGE_TILES if needs_large else DECODE_TILES
+        small, large = [Tiles(16, 16, 4, 2, 1)], [Tiles(32, 16, 4, 2, 1)]
+    pairs = itertools.product(small[:1] if case.rows > 4 else small, large)
+    return [StepTiles(*pair) for pair in pairs]
 
 
 def _run(
-    bench: Bench, inputs: Inputs, tiles: Tiles, split_len: int | None, share_min: int = SHARE_MIN
+    bench: Bench,
+    inputs: Inputs,
+    tiles: StepTiles,
+    split_len: int | None,
+    share_min: int = SHARE_MIN,
 ) -> tuple[float, float]:
     """Check one tile shape on rows spread over the batch, then time it."""
     num_sms = 3
@@ -196,14 +218,17 @@ def _run(
         num_rows=inputs.num_rows,
         num_kv_heads=KV_HEADS,
         group=HEADS // KV_HEADS,
-        tile_rows=tiles.rows or 16,
-        num_ctas=num_sms * tiles.ctas_per_sm,
+        tile_rows=tiles.large.rows if tiles.large else 16,
+        num_ctas=num_sms * tiles.small.ctas_per_sm,
+        num_large_ctas=num_sms * tiles.large.ctas_per_sm if tiles.large else None,
         split_len=split_len,
         share_min=(1 if bench.smoke else share_min) if inputs.case.shared else None,
     )
     buffers = WorkBuffers.holding(
         work, num_heads=HEADS, num_kv_heads=KV_HEADS, head_size=SIZE, device=bench.device
     )
+    if not len(work.small_items):
+        tiles = tiles._replace(small=None)
     buffers.parts.fill_(float("nan"))
     out = torch.full_like(inputs.q, float("nan"))
 

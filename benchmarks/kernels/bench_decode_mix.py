@@ -6,7 +6,7 @@ import torch
 from benchmarks.kernels.bench_attention import DECODE_TILES
 from benchmarks.kernels.measure import Bench
 from ramify.runtime.kernels.attention import attention
-from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.attention_tiles import StepTiles, Tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import Query, plan_work
 
@@ -21,7 +21,7 @@ MIXES = [
     ("0.6B B=64", 16, 8, 64, 600, 2000),
     ("0.6B B=8", 16, 8, 8, 1000, 2000),
 ]
-MORE_TILES = [Tiles(0, 0, 32, 1, 7, 6), Tiles(0, 0, 64, 2, 5, 3), Tiles(0, 0, 64, 1, 5, 4)]
+MORE_TILES = [Tiles(16, 32, 1, 7, 6), Tiles(16, 64, 2, 5, 3), Tiles(16, 64, 1, 5, 4)]
 
 
 def bench_decode_mix(bench: Bench) -> None:
@@ -46,7 +46,7 @@ def bench_decode_mix(bench: Bench) -> None:
             for _ in range(min(4, bench.copies(read_bytes)))
         ]
         out, found = torch.empty_like(q), {}
-        shapes = [Tiles(0, 0, 16, 4, 2, 1)] if bench.smoke else DECODE_TILES + MORE_TILES
+        shapes = [Tiles(16, 16, 4, 2, 1)] if bench.smoke else DECODE_TILES + MORE_TILES
         for tiles in shapes:
             work = plan_work(
                 queries,
@@ -66,7 +66,7 @@ def bench_decode_mix(bench: Bench) -> None:
             ):
                 attention(
                     q, k, v, slots, pos, buffers, out,
-                    scale=SIZE**-0.5, tiles=tiles, num_sms=num_sms,
+                    scale=SIZE**-0.5, tiles=StepTiles(tiles, None), num_sms=num_sms,
                 )  # fmt: skip
 
             found[tiles] = bench.time_us([lambda pool=pool, f=launch: f(*pool) for pool in pools])

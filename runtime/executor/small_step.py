@@ -14,7 +14,7 @@ from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.decode_step import Graphs
 from ramify.runtime.executor.slot_table import SlotTable
 from ramify.runtime.executor.work import Planner
-from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.attention_tiles import StepTiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import WorkList
 from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner
@@ -55,9 +55,9 @@ class SmallStep:
         )
         self._slots = table.slots  # as the graphs know it
         self._work: WorkBuffers | None = None
-        self._met: set[tuple[int, Tiles]] = set()  # sizes and tiles that came once
+        self._met: set[tuple[int, StepTiles]] = set()  # sizes and tiles that came once
 
-    def run(self, packed: np.ndarray, work: WorkList, tiles: Tiles) -> torch.Tensor:
+    def run(self, packed: np.ndarray, work: WorkList, tiles: StepTiles) -> torch.Tensor:
         """`packed`: [3, T] int32 token (-1 - a row of the table: the one given last), position,
         slot. [T, hidden size], ready for `GPURunner.logits`, good until the next call."""
         num_rows = packed.shape[1]
@@ -81,7 +81,7 @@ class SmallStep:
             self._met.add((size, tiles))
         return self._hidden[:num_rows]
 
-    def _forward(self, size: int, work: WorkBuffers, tiles: Tiles) -> None:
+    def _forward(self, size: int, work: WorkBuffers, tiles: StepTiles) -> None:
         tokens, positions, out_loc = self._rows[:, :size]
         hidden = self._runner.forward(
             DeviceRows(

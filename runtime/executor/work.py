@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ramify.runtime.core import PlannedRows, Request
-from ramify.runtime.kernels.attention_tiles import Tiles, choose_tiles
+from ramify.runtime.kernels.attention_tiles import StepTiles, choose_tiles
 from ramify.runtime.kernels.chunk_attention import HEAD_SIZES
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import (
@@ -44,31 +44,36 @@ class Planner:
             "head_size": config.head_dim,
         }
 
-    def plan(self, rows: Sequence[PlannedRows], bases: Sequence[int]) -> tuple[WorkBuffers, Tiles]:
+    def plan(
+        self, rows: Sequence[PlannedRows], bases: Sequence[int]
+    ) -> tuple[WorkBuffers, StepTiles]:
         """Of one step, used once. `bases`: where in the slot table each request's region is."""
         work, tiles = self.lay_out(rows, bases)
         return WorkBuffers.holding(work, **self._shape, device=self._device), tiles
 
     def lay_out(
         self, rows: Sequence[PlannedRows], bases: Sequence[int], room: int = 0
-    ) -> tuple[WorkList, Tiles]:
+    ) -> tuple[WorkList, StepTiles]:
         """The list, right for as long as each request grows by up to `room` tokens."""
         queries = []
         at = 0
         for entry, base in zip(rows, bases, strict=True):
             num_rows = entry.end - entry.start
             if not self._is_chunk(entry):
-                queries.append(Query(at, num_rows, entry.start, base, _path(entry.request)))
+                request = entry.request
+                queries.append(
+                    Query(at, num_rows, entry.start, base, _path(request), request.slots)
+                )
             at += num_rows
         head_size = self._shape["head_size"]
         is_decode = all(query.num_rows == 1 for query in queries)
         tiles = choose_tiles(head_size, "shared" if is_decode else "prefill", at)
         work = self._plan(queries, at, tiles, room)
-        if work.items[:, 1].max(initial=0) * self._group <= SMALL_ROWS:
-            small = choose_tiles(head_size, "decode", at)
-            if small.ctas_per_sm != tiles.ctas_per_sm:
-                work = self._plan(queries, at, small, room)
-            tiles = small
+        if not len(work.large_items):
+            tiles = choose_tiles(head_size, "decode", at)
+            work = self._plan(queries, at, tiles, room)
+        elif not len(work.small_items):
+            tiles = tiles._replace(small=None)
         return work, tiles
 
     def chunks(self, rows: Sequence[PlannedRows], bases: Sequence[int]) -> tuple[Chunk, ...]:
@@ -94,7 +99,8 @@ class Planner:
     def buffers(self, work: WorkList, max_rows: int) -> WorkBuffers:
         """Buffers for lists of decode steps, with room for longer ones than `work`."""
         return WorkBuffers(
-            max_items=2 * len(work.items) + 4 * max_rows,
+            max_large=2 * len(work.large_items) + 4 * max_rows,
+            max_small=2 * len(work.small_items) + 4 * max_rows,
             max_entries=2 * len(work.item_rows) + 8 * max_rows,
             max_rows=max_rows,
             max_parts=2 * work.num_parts + 4 * max_rows,
@@ -102,14 +108,17 @@ class Planner:
             device=self._device,
         )
 
-    def _plan(self, queries: list[Query], num_rows: int, tiles: Tiles, room: int) -> WorkList:
+    def _plan(self, queries: list[Query], num_rows: int, tiles: StepTiles, room: int) -> WorkList:
+        small, large = tiles.small, tiles.large
+        assert small is not None, "known only once the work is planned"
         return plan_work(
             queries,
             num_rows=num_rows,
             num_kv_heads=self._shape["num_kv_heads"],
             group=self._group,
-            tile_rows=tiles.rows or SMALL_ROWS,
-            num_ctas=self._num_sms * tiles.ctas_per_sm,
+            tile_rows=large.rows if large else SMALL_ROWS,
+            num_ctas=self._num_sms * small.ctas_per_sm,
+            num_large_ctas=self._num_sms * large.ctas_per_sm if large else 0,
             room=room,
             window=self._window,
             share_min=self._share_min,

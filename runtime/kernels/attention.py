@@ -20,12 +20,19 @@ Options: a sliding window (position j is seen from t if t - j < window) and a so
 import torch
 import triton
 import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.attention_tiles import StepTiles, Tiles
+from ramify.runtime.kernels.dependent_launch import (
+    dependent_launch,
+    let_next_begin,
+    wait_for_previous,
+)
 from ramify.runtime.kernels.work_buffers import MAX_PROGRAMS
 from ramify.runtime.kernels.work_list import ITEM_FIELDS, SMALL_ROWS
 
 LOG2E = tl.constexpr(1.4426950408889634)
+RUN_STAGES = tl.constexpr(3)  # of loads through descriptors, which need no slots first
 
 
 def attention_ref(
@@ -33,7 +40,8 @@ def attention_ref(
 ) -> None:
     """Each row by itself: gather the positions of all its items, one softmax, in float64."""
     seen: dict[int, list[torch.Tensor]] = {}
-    for row_start, num_rows, _, _, base, start, end, _ in work.items.view(-1, ITEM_FIELDS).tolist():
+    items = torch.cat((work.large_items, work.small_items)).view(-1, ITEM_FIELDS)
+    for row_start, num_rows, _, _, base, start, end, _ in items.tolist():
         for row in work.item_rows[row_start : row_start + num_rows].tolist():
             position = int(positions_T[row])
             low = start if window is None else max(start, position - window + 1)
@@ -53,19 +61,23 @@ def attention_ref(
 # fmt: off
 @triton.jit
 def _scan(
-    acc, m, total, q, k_ptr, v_ptr, slots_ptr, first, end, seen_end, pos, stride_ks, stride_vs,
-    scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, WINDOW: tl.constexpr,
-    SOFT_CAP: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
+    acc, m, total, q, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, first_slot, first_column, first, end,
+    seen_end, pos, stride_ks, stride_vs, scale, D: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr, MASKED: tl.constexpr,
+    RUN: tl.constexpr, PRECISION: tl.constexpr,
 ):
-    """Add positions [first, end) to the running softmax. Not MASKED: all rows see all of them.
+    """Add positions [first, end) to the running softmax. Not MASKED: all rows see all of them; RUN:
+    they stand in the pool one after the other from `first_slot` on.
 
     The slot table has entries up to `end`; K and V exist up to `seen_end`.
     """
     d = tl.arange(0, BLOCK_D)
     to_log2 = LOG2E if SOFT_CAP > 0 else scale * LOG2E
-    for j0 in tl.range(first, end, BLOCK):
+    for j0 in tl.range(first, end, BLOCK, num_stages=RUN_STAGES if RUN else None):
         j = j0 + tl.arange(0, BLOCK)
-        if MASKED:
+        if RUN:
+            k = k_desc.load([first_slot + j0 - first, first_column])
+        elif MASKED:
             live = j < seen_end
             slot = tl.load(slots_ptr + j, mask=j < end, other=0).to(tl.int64)
             live_d = live[:, None] & (d < D)[None, :]
@@ -92,7 +104,9 @@ def _scan(
         p = tl.exp2(s * to_log2 - shift[:, None])
         shrink = tl.exp2(m * to_log2 - shift)
         total = total * shrink + tl.sum(p, 1)
-        if MASKED:
+        if RUN:
+            v = v_desc.load([first_slot + j0 - first, first_column])
+        elif MASKED:
             v = tl.load(v_ptr + slot[:, None] * stride_vs + d[None, :], mask=live_d, other=0.0)
         elif D == BLOCK_D:
             v = tl.load(v_ptr + slot[:, None] * stride_vs + d[None, :])
@@ -173,9 +187,11 @@ def _merge_finished(
 def _merge_kernel(
     out_ptr, parts_ptr, lse_ptr, row_parts_ptr, stride_ot, stride_oh, K: tl.constexpr,
     GROUP: tl.constexpr, BLOCK_G: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
-    PARTS: tl.constexpr,
+    PARTS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):
     """Add up the parts of one row and KV head."""
+    let_next_begin(DEPENDENT)
+    wait_for_previous(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     count = tl.load(row_parts_ptr + row * 2 + 1)
     if count > 1:
@@ -187,11 +203,11 @@ def _merge_kernel(
 
 @triton.jit
 def _attend(
-    unit, q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr,
-    item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt, stride_qh,
+    unit, q_ptr, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, positions_ptr, out_ptr, items_ptr,
+    rows_ptr, item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt, stride_qh,
     stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale, K: tl.constexpr,
     GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK: tl.constexpr, SMALL: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
+    BLOCK: tl.constexpr, LARGE: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
     ITEM: tl.constexpr, PRECISION: tl.constexpr, BLOCK_G: tl.constexpr, PARTS: tl.constexpr,
     MERGE: tl.constexpr,
 ):
@@ -228,18 +244,29 @@ def _attend(
     if WINDOW > 0:
         start = tl.maximum(start, lowest - WINDOW + 1)
     masked_start = start
-    if ROWS > SMALL:
+    column = kv_head * D
+    if LARGE:
         end = seen_end
         if WINDOW == 0:  # blocks that every row sees in full, without masks
             masked_start += tl.maximum(tl.minimum(end, lowest + 1) - start, 0) // BLOCK * BLOCK
-            acc, m, total = _scan(
-                acc, m, total, q, k_ptr, v_ptr, slots_ptr, start, masked_start, end, pos, stride_ks,
-                stride_vs, scale, D, BLOCK_D, BLOCK, WINDOW, SOFT_CAP, False, PRECISION,
-            )
+            first_slot = tl.load(entry + 7)
+            if k_desc is not None and first_slot >= 0:
+                acc, m, total = _scan(
+                    acc, m, total, q, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, first_slot, column,
+                    start, masked_start, end, pos, stride_ks, stride_vs, scale, D, BLOCK_D, BLOCK,
+                    WINDOW, SOFT_CAP, False, True, PRECISION,
+                )
+            else:
+                acc, m, total = _scan(
+                    acc, m, total, q, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, 0, column, start,
+                    masked_start, end, pos, stride_ks, stride_vs, scale, D, BLOCK_D, BLOCK, WINDOW,
+                    SOFT_CAP, False, False, PRECISION,
+                )
     # A small item runs to its planned end: its loop waits for the item, not for the positions.
     acc, m, total = _scan(
-        acc, m, total, q, k_ptr, v_ptr, slots_ptr, masked_start, end, seen_end, pos, stride_ks,
-        stride_vs, scale, D, BLOCK_D, BLOCK, WINDOW, SOFT_CAP, True, PRECISION,
+        acc, m, total, q, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, 0, column, masked_start, end,
+        seen_end, pos, stride_ks, stride_vs, scale, D, BLOCK_D, BLOCK, WINDOW, SOFT_CAP, True,
+        False, PRECISION,
     )
 
     divisor = tl.where(total == 0.0, 1.0, total)
@@ -264,35 +291,35 @@ def _attend(
 
 @triton.jit
 def _attention_kernel(
-    q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr, item_parts_ptr,
-    row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt, stride_qh, stride_ks, stride_kh,
-    stride_vs, stride_vh, stride_ot, stride_oh, scale, K: tl.constexpr, GROUP: tl.constexpr,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-    SMALL: tl.constexpr, SMALL_BLOCK: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr,
+    item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt, stride_qh, stride_ks,
+    stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale, K: tl.constexpr,
+    GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr, LARGE: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
     ITEM: tl.constexpr, PRECISION: tl.constexpr, BLOCK_G: tl.constexpr, PARTS: tl.constexpr,
+    MERGE: tl.constexpr, BESIDE: tl.constexpr, DEPENDENT: tl.constexpr,
 ):
-    """Program p takes units p, p + programs, ... of (item, KV head) up to an item without rows."""
+    """Program p takes units p, p + programs, ... of (item, KV head) up to an item without rows.
+
+    BESIDE: this launch runs side by side with the one before it, which has waited already for what
+    both read, and which let this one in only then; what comes next waits for both.
+    """
+    if not BESIDE:
+        wait_for_previous(DEPENDENT)
+    if LARGE:
+        let_next_begin(DEPENDENT)
     unit = tl.program_id(0)
-    num_rows = tl.load(items_ptr + unit // K * ITEM + 1)
-    while num_rows > 0:
-        if num_rows * GROUP <= SMALL:
-            _attend(
-                unit, q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr,
-                item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt,
-                stride_qh, stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale,
-                K, GROUP, D, BLOCK_D, SMALL, SMALL_BLOCK, SMALL, WINDOW, SOFT_CAP, ITEM, PRECISION,
-                BLOCK_G, PARTS, ROWS == 0,
-            )
-        elif ROWS > 0:
-            _attend(
-                unit, q_ptr, k_ptr, v_ptr, slots_ptr, positions_ptr, out_ptr, items_ptr, rows_ptr,
-                item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt,
-                stride_qh, stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale,
-                K, GROUP, D, BLOCK_D, ROWS, BLOCK, SMALL, WINDOW, SOFT_CAP, ITEM, PRECISION,
-                BLOCK_G, PARTS, False,
-            )
+    while tl.load(items_ptr + unit // K * ITEM + 1) > 0:
+        _attend(
+            unit, q_ptr, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, positions_ptr, out_ptr, items_ptr,
+            rows_ptr, item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt,
+            stride_qh, stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale, K,
+            GROUP, D, BLOCK_D, ROWS, BLOCK, LARGE, WINDOW, SOFT_CAP, ITEM, PRECISION, BLOCK_G,
+            PARTS, MERGE,
+        )
         unit += tl.num_programs(0)
-        num_rows = tl.load(items_ptr + unit // K * ITEM + 1)
+    if BESIDE:
+        wait_for_previous(DEPENDENT)
 
 
 def attention(
@@ -301,7 +328,7 @@ def attention(
     scale,
     window=None,
     soft_cap=None,
-    tiles: Tiles,
+    tiles: StepTiles,
     num_sms: int,
 ) -> None:
     """Write the attention of `work`'s rows to `out_THD`.
@@ -314,34 +341,40 @@ def attention(
     num_kv_heads = k_SKD.shape[1]
     _check(q_THD, k_SKD, v_SKD, work, tiles)
     group = num_heads // num_kv_heads
-    block_d = triton.next_power_of_2(head_size)
-    block_g = triton.next_power_of_2(group)
-    num_programs = num_sms * tiles.ctas_per_sm
-    if num_programs > MAX_PROGRAMS:
-        raise ValueError(f"{num_programs} programs: at most {MAX_PROGRAMS}; lower ctas_per_sm")
-    _attention_kernel[(num_programs,)](
-        q_THD, k_SKD, v_SKD, slots_N, positions_T, out_THD, work.items, work.item_rows,
-        work.item_parts, work.row_parts, work.arrived, work.parts, work.part_lse, q_THD.stride(0),
-        q_THD.stride(1), k_SKD.stride(0), k_SKD.stride(1), v_SKD.stride(0), v_SKD.stride(1),
-        out_THD.stride(0), out_THD.stride(1), scale,
-        K=num_kv_heads,
-        GROUP=group,
-        D=head_size,
-        BLOCK_D=block_d,
-        ROWS=tiles.rows,
-        BLOCK=tiles.block,
-        SMALL=SMALL_ROWS,
-        SMALL_BLOCK=tiles.small_block,
-        WINDOW=window or 0,
-        SOFT_CAP=soft_cap or 0.0,
-        ITEM=ITEM_FIELDS,
-        PRECISION="ieee" if q_THD.dtype == torch.float32 else "tf32",
-        BLOCK_G=block_g,
-        PARTS=_parts_at_once(block_g * block_d, tiles.num_warps),
-        num_warps=tiles.num_warps,
-        num_stages=tiles.num_stages,
-    )
-    if tiles.rows:
+    block_d, block_g = triton.next_power_of_2(head_size), triton.next_power_of_2(group)
+    launch = dependent_launch(q_THD.device)
+    for items, shape in ((work.large_items, tiles.large), (work.small_items, tiles.small)):
+        if shape is None:
+            continue
+        num_programs = num_sms * shape.ctas_per_sm
+        if num_programs > MAX_PROGRAMS:
+            raise ValueError(f"{num_programs} programs: at most {MAX_PROGRAMS}; lower ctas_per_sm")
+        _attention_kernel[(num_programs,)](
+            q_THD, k_SKD, v_SKD, *_descriptors(k_SKD, v_SKD, shape, window), slots_N, positions_T,
+            out_THD, items, work.item_rows, work.item_parts, work.row_parts, work.arrived,
+            work.parts, work.part_lse,
+            q_THD.stride(0), q_THD.stride(1), k_SKD.stride(0), k_SKD.stride(1), v_SKD.stride(0),
+            v_SKD.stride(1), out_THD.stride(0), out_THD.stride(1), scale,
+            K=num_kv_heads,
+            GROUP=group,
+            D=head_size,
+            BLOCK_D=block_d,
+            ROWS=shape.rows,
+            BLOCK=shape.block,
+            LARGE=shape is tiles.large,
+            WINDOW=window or 0,
+            SOFT_CAP=soft_cap or 0.0,
+            ITEM=ITEM_FIELDS,
+            PRECISION="ieee" if q_THD.dtype == torch.float32 else "tf32",
+            BLOCK_G=block_g,
+            PARTS=_parts_at_once(block_g * block_d, shape.num_warps),
+            MERGE=tiles.large is None,
+            BESIDE=shape is tiles.small and tiles.large is not None,
+            num_warps=shape.num_warps,
+            num_stages=shape.num_stages,
+            **launch,
+        )
+    if tiles.large is not None:
         _merge_kernel[(len(out_THD), num_kv_heads)](
             out_THD, work.parts, work.part_lse, work.row_parts, out_THD.stride(0),
             out_THD.stride(1),
@@ -352,10 +385,26 @@ def attention(
             BLOCK_D=block_d,
             PARTS=_parts_at_once(block_g * block_d, 4),
             num_warps=1,  # so that parts are added up within threads
+            **launch,
         )
 
 
-def _check(q_THD, k_SKD, v_SKD, work, tiles: Tiles) -> None:
+def _descriptors(k_SKD, v_SKD, tiles: Tiles, window: int | None):
+    """What large tiles load runs of consecutive slots through, [block, D] at a time; None where
+    the device or the shape of the heads does not allow it."""
+    head_size = k_SKD.shape[2]
+    fits = k_SKD.is_contiguous() and v_SKD.is_contiguous() and not head_size & (head_size - 1)
+    if tiles.rows == SMALL_ROWS or window or not fits:
+        return None, None
+    if k_SKD.is_cuda and torch.cuda.get_device_capability(k_SKD.device) < (9, 0):
+        return None, None
+    return tuple(
+        TensorDescriptor.from_tensor(pool.flatten(1), [tiles.block, head_size])
+        for pool in (k_SKD, v_SKD)
+    )
+
+
+def _check(q_THD, k_SKD, v_SKD, work, tiles: StepTiles) -> None:
     num_heads, num_kv_heads = q_THD.shape[1], k_SKD.shape[1]
     if num_heads % num_kv_heads:
         raise ValueError(f"{num_heads} query heads: must be a multiple of {num_kv_heads} KV heads")
@@ -364,9 +413,10 @@ def _check(q_THD, k_SKD, v_SKD, work, tiles: Tiles) -> None:
         raise ValueError(f"{group} query heads per KV head: at most {SMALL_ROWS}")
     if q_THD.stride(2) != 1 or k_SKD.stride(2) != 1 or v_SKD.stride(2) != 1:
         raise ValueError("q, k and v must be contiguous in the head dimension")
-    if work.most_rows * group > max(tiles.rows, SMALL_ROWS):
+    tile_rows = tiles.large.rows if tiles.large else SMALL_ROWS
+    if work.most_rows * group > tile_rows:
         raise ValueError(
-            f"an item of {work.most_rows} x {group} rows: tiles of {tiles.rows} cannot hold it; "
+            f"an item of {work.most_rows} x {group} rows: tiles of {tile_rows} cannot hold it; "
             "plan with the same tile_rows"
         )
 

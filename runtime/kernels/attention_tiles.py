@@ -2,21 +2,29 @@
 
 from typing import Literal, NamedTuple
 
+from ramify.runtime.kernels.work_list import SMALL_ROWS
+
 Work = Literal["decode", "shared", "prefill"]  # single rows, prefixes of several, chunks
 
 
 class Tiles(NamedTuple):
-    """Tile shapes of one launch. `rows` is 0 when no item needs the large tile."""
+    """Tile shape of one launch."""
 
-    rows: int  # rows x heads of a large tile: 64 or 128
-    block: int  # positions of a step of a large tile
-    small_block: int  # and of a small one
+    rows: int  # rows x heads: SMALL_ROWS, 64 or 128
+    block: int  # positions of a step
     num_warps: int
     num_stages: int
     ctas_per_sm: int
 
 
-def choose_tiles(head_size: int, work: Work, num_rows: int) -> Tiles:
+class StepTiles(NamedTuple):
+    """Tile shapes of a step: its small items and its large ones run side by side."""
+
+    small: Tiles | None  # None: the step has no such items
+    large: Tiles | None
+
+
+def choose_tiles(head_size: int, work: Work, num_rows: int) -> StepTiles:
     """Shapes that keep loads in flight and fit the registers, by the largest item of a list and
     the rows of the step.
 
@@ -25,10 +33,11 @@ def choose_tiles(head_size: int, work: Work, num_rows: int) -> Tiles:
     (benchmarks/gpu/results).
     """
     block = 64 if head_size <= 128 else 32
+    many_small = Tiles(SMALL_ROWS, 32, 2, 5 if head_size <= 128 else 3, 4)
     if work == "prefill":
-        return Tiles(128 if head_size <= 128 else 64, block, block, 8, 5, 1)
-    if head_size > 128:
-        return Tiles(64 if work == "shared" else 0, block, block, 4, 3, 2)
+        return StepTiles(many_small, Tiles(128 if head_size <= 128 else 64, block, 8, 5, 1))
     if work == "shared":
-        return Tiles(64, 64, 32, 4, 5, 2)
-    return Tiles(0, 64, 64, 4, 5, 2) if num_rows <= 8 else Tiles(0, 32, 32, 2, 5, 4)
+        return StepTiles(many_small, Tiles(64, block, 4, 3, 2))
+    if head_size > 128:
+        return StepTiles(Tiles(SMALL_ROWS, block, 4, 3, 2), None)
+    return StepTiles(Tiles(SMALL_ROWS, 64, 4, 5, 2) if num_rows <= 8 else many_small, None)

@@ -8,6 +8,12 @@ import torch
 import triton
 import triton.language as tl
 
+from ramify.runtime.kernels.dependent_launch import (
+    dependent_launch,
+    let_next_begin,
+    wait_for_previous,
+)
+
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 
 
@@ -31,7 +37,10 @@ def _gated_kernel(
     SIZE,
     ACTIVATION: tl.constexpr,
     BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    let_next_begin(DEPENDENT)
+    wait_for_previous(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     live = i < SIZE
@@ -67,4 +76,5 @@ def gated(gate_up_TI, out_TI, *, activation="silu") -> None:
         ACTIVATION=activation,
         BLOCK=block,
         num_warps=min(8, max(1, block // 256)),
+        **dependent_launch(out_TI.device),
     )

@@ -13,6 +13,12 @@ import torch
 import triton
 import triton.language as tl
 
+from ramify.runtime.kernels.dependent_launch import (
+    dependent_launch,
+    let_next_begin,
+    wait_for_previous,
+)
+
 MAX_ROWS = 64
 _MAX_TILES = 1 << 16
 
@@ -33,10 +39,12 @@ def choose_linear_tiles(num_rows: int, outputs: int, inputs: int) -> LinearTiles
         if outputs <= 4096 or outputs > 65536:
             return LinearTiles(2, 2048, 1, 8, 3)
         return LinearTiles(2, 1024, 1, 4, 4)
+    if num_rows > 32 and outputs > 16384:
+        return LinearTiles(256, 64, 1, 8, 4) if outputs > 65536 else LinearTiles(128, 64, 1, 8, 6)
     split = 1 if outputs > 4096 or inputs <= 1024 else 4 if outputs <= 2048 else 2
     while split > 1 and inputs % (128 * split):
         split //= 2
-    if split == 4:
+    if split == 4 and num_rows <= 32:
         return LinearTiles(32, 128, split, 4, 5)
     return LinearTiles(64, 128, split, 4, 4)
 
@@ -59,20 +67,24 @@ def _gemv_kernel(
     HAS_BIAS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    let_next_begin(DEPENDENT)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     live_n = n < N
-    acc = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
     row = w_ptr + n.to(tl.int64)[:, None] * stride_w
-    for k0 in range(0, K, BLOCK_K):
+    # The weight's first part is under way before x is there.
+    k = tl.arange(0, BLOCK_K)
+    live = live_n[:, None] & (k < K)[None, :]
+    w = tl.load(row + k[None, :], mask=live, other=0.0, eviction_policy="evict_first")
+    wait_for_previous(DEPENDENT)
+    x = tl.load(x_ptr + k, mask=k < K, other=0.0).to(tl.float32)
+    acc = w.to(tl.float32) * x[None, :]
+    for k0 in range(BLOCK_K, K, BLOCK_K):
         k = k0 + tl.arange(0, BLOCK_K)
+        live = live_n[:, None] & (k < K)[None, :]
+        w = tl.load(row + k[None, :], mask=live, other=0.0, eviction_policy="evict_first")
         x = tl.load(x_ptr + k, mask=k < K, other=0.0).to(tl.float32)
-        w = tl.load(
-            row + k[None, :],
-            mask=live_n[:, None] & (k < K)[None, :],
-            other=0.0,
-            eviction_policy="evict_first",
-        )
         acc += w.to(tl.float32) * x[None, :]
     y = tl.sum(acc, 1)
     if HAS_BIAS:
@@ -100,7 +112,9 @@ def _linear_small_kernel(
     BLOCK_K: tl.constexpr,
     SPLIT_K: tl.constexpr,
     PRECISION: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    let_next_begin(DEPENDENT)
     tile, part = tl.program_id(0), tl.program_id(1)
     n = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     m = tl.arange(0, BLOCK_M)
@@ -109,6 +123,7 @@ def _linear_small_kernel(
     acc = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
     row_w = w_ptr + n.to(tl.int64)[:, None] * stride_w
     row_x = x_ptr + m[None, :] * stride_x
+    wait_for_previous(DEPENDENT)
     for k0 in range(part * span, min(K, (part + 1) * span), BLOCK_K):
         k = k0 + tl.arange(0, BLOCK_K)
         w = tl.load(
@@ -165,6 +180,7 @@ def linear_small(x_MK, w_NK, y_MN, *, bias_N=None, tiles: LinearTiles | None = N
     tiles = tiles or choose_linear_tiles(rows, outputs, inputs)
     bias = x_MK if bias_N is None else bias_N
     num_tiles = triton.cdiv(outputs, tiles.block_n)
+    launch = dependent_launch(x_MK.device)
     shape = {"num_warps": tiles.num_warps, "num_stages": tiles.num_stages}
     if rows == 1 and tiles.block_n < 16:
         _gemv_kernel[(num_tiles,)](
@@ -179,6 +195,7 @@ def linear_small(x_MK, w_NK, y_MN, *, bias_N=None, tiles: LinearTiles | None = N
             BLOCK_N=tiles.block_n,
             BLOCK_K=tiles.block_k,
             **shape,
+            **launch,
         )
         return
     block_m = max(16, triton.next_power_of_2(rows))
@@ -207,4 +224,5 @@ def linear_small(x_MK, w_NK, y_MN, *, bias_N=None, tiles: LinearTiles | None = N
         SPLIT_K=tiles.split_k,
         PRECISION="ieee" if x_MK.dtype == torch.float32 else "tf32",
         **shape,
+        **launch,
     )

@@ -11,6 +11,12 @@ import torch
 import triton
 import triton.language as tl
 
+from ramify.runtime.kernels.dependent_launch import (
+    dependent_launch,
+    let_next_begin,
+    wait_for_previous,
+)
+
 
 def rms_norm_ref(x_TC, weight_C, out_TC, *, eps, residual_TC=None, offset=0.0) -> None:
     """The same in torch."""
@@ -36,11 +42,14 @@ def _rms_norm_kernel(
     C,
     HAS_RESIDUAL: tl.constexpr,
     BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    let_next_begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK)
     live = c < C
     weight = tl.load(weight_ptr + c, mask=live, other=0.0).to(tl.float32)
+    wait_for_previous(DEPENDENT)
     x = tl.load(x_ptr + row * stride_x + c, mask=live, other=0.0).to(tl.float32)
     if HAS_RESIDUAL:
         at = residual_ptr + row * stride_residual + c
@@ -77,4 +86,5 @@ def rms_norm(x_TC, weight_C, out_TC, *, eps, residual_TC=None, offset=0.0) -> No
         HAS_RESIDUAL=residual_TC is not None,
         BLOCK=block,
         num_warps=min(16, max(1, block // 512)),
+        **dependent_launch(x_TC.device),
     )

@@ -15,6 +15,12 @@ import torch
 import triton
 import triton.language as tl
 
+from ramify.runtime.kernels.dependent_launch import (
+    dependent_launch,
+    let_next_begin,
+    wait_for_previous,
+)
+
 
 def rope_store_ref(
     qkv_THD,
@@ -82,8 +88,11 @@ def _rope_store_kernel(
     HAS_Q_NORM: tl.constexpr,
     HAS_K_NORM: tl.constexpr,
     INTERLEAVED: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """One program per token and BLOCK_H of the heads of q, k and v."""
+    let_next_begin(DEPENDENT)
+    wait_for_previous(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     d = tl.arange(0, BLOCK_D)
@@ -198,4 +207,5 @@ def rope_store(
         HAS_K_NORM=k_norm_D is not None,
         INTERLEAVED=interleaved,
         num_warps=1 if block_h == 1 else 4,
+        **dependent_launch(qkv_THD.device),
     )

@@ -6,6 +6,7 @@ import torch
 from ramify.runtime.kernels.work_list import ITEM_FIELDS, WorkList
 
 MAX_PROGRAMS = 1024  # of one launch
+_SPARE = MAX_PROGRAMS * ITEM_FIELDS  # programs look past the last item for one without rows
 
 
 class WorkBuffers:
@@ -14,7 +15,8 @@ class WorkBuffers:
     def __init__(
         self,
         *,
-        max_items: int,
+        max_large: int,
+        max_small: int,
         max_entries: int,
         max_rows: int,
         max_parts: int,
@@ -23,12 +25,14 @@ class WorkBuffers:
         head_size: int,
         device: torch.device | str,
     ) -> None:
-        # Programs look past the last item for one without rows: that many spare items.
-        sizes = [(max_items + MAX_PROGRAMS) * ITEM_FIELDS, max_entries, max_entries, 2 * max_rows]
-        self._limits = (max_items * ITEM_FIELDS, *sizes[1:])
+        large, small = max_large * ITEM_FIELDS, max_small * ITEM_FIELDS
+        self._limits = (large, small, max_entries, max_entries, 2 * max_rows)
         # [sum of sizes] int32 device: the arrays of `WorkList`
+        sizes = [large + _SPARE, small + _SPARE, *self._limits[2:]]
         lists = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
-        self.items, self.item_rows, self.item_parts, self.row_parts = lists.split(sizes)
+        self._places = lists.split(sizes)
+        self.large_items, self.small_items, *entries = self._places
+        self.item_rows, self.item_parts, self.row_parts = entries
         self.most_rows = 0  # of any item of the list last loaded
         # [max_rows, num_kv_heads] int32 device: parts that have arrived; zero between launches
         self.arrived = torch.zeros(max_rows, num_kv_heads, dtype=torch.int32, device=device)
@@ -49,7 +53,8 @@ class WorkBuffers:
     ) -> "WorkBuffers":
         """Buffers just large enough for one list, loaded with it."""
         buffers = cls(
-            max_items=len(work.items),
+            max_large=len(work.large_items),
+            max_small=len(work.small_items),
             max_entries=len(work.item_rows),
             max_rows=len(work.row_parts),
             max_parts=work.num_parts,
@@ -63,25 +68,24 @@ class WorkBuffers:
 
     def has_room(self, work: WorkList) -> bool:
         """Does a list fit?"""
-        sizes = (array.size for array in work[:4])
+        sizes = (array.size for array in work[:5])
         fits = all(size <= limit for size, limit in zip(sizes, self._limits, strict=True))
         return fits and work.num_parts <= len(self.parts)
 
     def load(self, work: WorkList) -> None:
         """Copy a list in, in the order of the stream; the host does not wait."""
         if not self.has_room(work):
-            sizes = [array.size for array in work[:4]]
+            sizes = [array.size for array in work[:5]]
             raise ValueError(
                 f"work list of {sizes} numbers and {work.num_parts} partial results: room for "
                 f"{list(self._limits)} and {len(self.parts)}"
             )
         self.most_rows = int(work.items[:, 1].max(initial=0))
-        end = np.zeros(MAX_PROGRAMS * ITEM_FIELDS, np.int32)
-        arrays = [work.items.reshape(-1), end, *(array.reshape(-1) for array in work[1:4])]
-        packed = torch.from_numpy(np.concatenate(arrays))
-        if self.items.is_cuda:
+        large, small, *entries = (array.reshape(-1) for array in work[:5])
+        end = np.zeros(_SPARE, np.int32)
+        packed = torch.from_numpy(np.concatenate((large, end, small, end, *entries)))
+        if self.row_parts.is_cuda:
             packed = packed.pin_memory()
-        sizes = [len(arrays[0]) + len(end), *map(len, arrays[2:])]
-        places = (self.items, self.item_rows, self.item_parts, self.row_parts)
-        for place, part in zip(places, packed.split(sizes), strict=True):
+        sizes = [len(large) + _SPARE, len(small) + _SPARE, *map(len, entries)]
+        for place, part in zip(self._places, packed.split(sizes), strict=True):
             place[: len(part)].copy_(part, non_blocking=True)

@@ -9,6 +9,8 @@ slots stand in a table at `slot_base`: position p of the request is in `slots[sl
 - items for what each request has alone, split every `split_len` positions;
 - items for the row tiles of prefill chunks.
 
+Small items and large ones are lists of their own: two launches run side by side.
+
 Split points are multiples of `split_len`, so with a fixed `split_len` and `share_min=None` the
 arithmetic of a request does not depend on what else is in the step.
 
@@ -23,8 +25,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-ITEM_FIELDS = 8  # row_start, num_rows, first_row, last_row, slot_base, kv_start, kv_end, 0
+# row_start, num_rows, first_row, last_row, slot_base, kv_start, kv_end, and the slot of kv_start
+# where all slots of a large item are consecutive, else -1
+ITEM_FIELDS = 8
 SMALL_ROWS = 16  # rows x heads of a group that one tensor-core tile of 16 holds
+_SETUP = 128  # positions that take as long as beginning an item
+_MIN_RUN = 256  # positions with consecutive slots that are worth an item of their own
+_PART = 8  # and as writing and adding up one row of partial results
 SHARE_MIN = 3000  # reads saved (tokens) from which a shared item pays for its merge,
 FEW_SHARE = 16  # times as many where its rows would leave the small tile partly empty
 _SPLITS = tuple(128 << i for i in range(10))
@@ -45,16 +52,23 @@ class Query(NamedTuple):
     position: int
     slot_base: int  # slots[slot_base + p] is the slot of position p
     path: tuple[PathNode, ...] = ()
+    slots: np.ndarray | None = None  # by position, on the host; None: runs are not looked for
 
 
 class WorkList(NamedTuple):
-    """What `attention` reads. Items that need the large tile come first."""
+    """What `attention` reads."""
 
-    items: np.ndarray  # [num_items, ITEM_FIELDS] int32
+    large_items: np.ndarray  # [num_large, ITEM_FIELDS] int32: those that need the large tile
+    small_items: np.ndarray  # [num_small, ITEM_FIELDS] int32: at most SMALL_ROWS rows x heads
     item_rows: np.ndarray  # [num_entries] int32: query row of each row of each item
     item_parts: np.ndarray  # [num_entries] int32: partial result to write, -1 = the output itself
     row_parts: np.ndarray  # [num_rows, 2] int32: first partial result of each row, and how many
     num_parts: int  # partial results, over all rows
+
+    @property
+    def items(self) -> np.ndarray:
+        """All items: [num_large + num_small, ITEM_FIELDS] int32."""
+        return np.concatenate((self.large_items, self.small_items))
 
 
 class _Range(NamedTuple):
@@ -67,6 +81,7 @@ class _Range(NamedTuple):
     slot_base: int
     start: int
     end: int
+    offset: int | None = None  # the slot of position p is p + offset, if all are consecutive
 
 
 def plan_work(
@@ -77,6 +92,7 @@ def plan_work(
     group: int,
     tile_rows: int,
     num_ctas: int,
+    num_large_ctas: int | None = None,
     room: int = 0,
     window: int | None = None,
     split_len: int | None = None,
@@ -85,28 +101,47 @@ def plan_work(
     """Turn a step's queries into items.
 
     `group` is query heads per KV head, `tile_rows` the rows x heads of the kernel's large tile,
-    `num_ctas` the programs that work at a time, `room` the tokens each query may still grow by
-    before the next plan. `split_len=None` chooses one that keeps all programs busy;
-    `share_min=None` shares nothing.
+    `num_ctas` and `num_large_ctas` (default: as many) the programs that work on small and on large
+    items at a time, `room` the tokens each query may still grow by before the next plan.
+    `split_len=None` chooses what ends soonest, for small and large items each; `share_min=None`
+    shares nothing.
     """
     shared = {} if share_min is None else _shared_nodes(queries, group, share_min)
-    ranges = _shared_ranges(queries, shared)
+    ranges = _shared_ranges(queries, shared, group)
     for query in queries:
         ranges += _own_ranges(query, shared, group, room)
     tiles = [tile for entry in ranges for tile in _row_tiles(entry, group, tile_rows, window)]
-    live = np.array([min(t.end, t.last + 1) - t.start for t in tiles], np.int64)
-    if split_len is None:
-        split_len = choose_split(int(live.sum()) * num_kv_heads, num_ctas)
-    return _split(tiles, num_rows, group, split_len, max(1, num_ctas // num_kv_heads))
+    large = [tile for tile in tiles if len(tile.rows) * group > SMALL_ROWS]
+    small = [tile for tile in tiles if len(tile.rows) * group <= SMALL_ROWS]
+    cut = [
+        _cut(some, split_len, max(1, ctas // num_kv_heads))
+        for some, ctas in ((large, num_large_ctas or num_ctas), (small, num_ctas))
+    ]
+    index, kv_start, kv_end = (np.concatenate(arrays) for arrays in zip(*cut, strict=True))
+    index[len(cut[0][0]) :] += len(large)
+    return _lists(large + small, index, kv_start, kv_end, len(cut[0][0]), num_rows)
 
 
-def choose_split(num_reads: int, num_ctas: int) -> int:
-    """The longest split that cuts `num_reads` (tokens x heads) into 1.5 units per program.
+def choose_split(start: np.ndarray, end: np.ndarray, num_rows: int, num_slots: int) -> int:
+    """The split length by which ranges [start, end) of `num_rows` rows are done soonest,
+    `num_slots` at a time.
 
-    Fewer splits mean fewer partial results; fewer units than programs leave some without work.
+    Every item costs something beside its positions, and so do its partial results: fewer splits
+    mean less of both; fewer items than programs leave some without work.
     """
-    fit = [length for length in _SPLITS if length * num_ctas * 1.5 <= num_reads]
-    return fit[-1] if fit else _SPLITS[0]
+    longest = int((end - start).max(initial=0))
+    fixed = _SETUP + _PART * num_rows
+    costs = {}
+    for length in _SPLITS:
+        parts = -(-end // length) - start // length
+        count = int(parts.sum())
+        rounds = -(-count // num_slots)
+        mean = fixed + (end - start).sum() / max(1, count)
+        most_parts = int(parts.max(initial=0))
+        costs[length] = max(fixed + min(length, longest), rounds * mean) + _PART * most_parts
+        if length >= end.max(initial=0):
+            break
+    return min(costs, key=lambda length: (costs[length], -length))
 
 
 def _joins(query: Query, entry: PathNode, group: int) -> bool:
@@ -148,9 +183,9 @@ def _bounds(
 
 
 def _shared_ranges(
-    queries: Sequence[Query], shared: dict[Hashable, tuple[int, ...]]
+    queries: Sequence[Query], shared: dict[Hashable, tuple[int, ...]], group: int
 ) -> list[_Range]:
-    ranges = []
+    ranges: list[_Range] = []
     for users, (start, end) in sorted(_bounds(queries, shared).items()):
         placed = sorted(
             (queries[u].position + i, queries[u].row + i)
@@ -158,8 +193,9 @@ def _shared_ranges(
             for i in range(queries[u].num_rows)
         )
         rows = [row for _, row in placed]
-        base = queries[users[0]].slot_base
-        ranges.append(_Range(rows, False, placed[0][0], placed[-1][0], base, start, end))
+        first, base = queries[users[0]], queries[users[0]].slot_base
+        whole = _Range(rows, False, placed[0][0], placed[-1][0], base, start, end)
+        ranges += _runs(whole, first.slots, group)
     return ranges
 
 
@@ -177,10 +213,34 @@ def _own_ranges(
     rows = range(query.row, query.row + query.num_rows)
     last = query.position + query.num_rows - 1
     return [
-        _Range(rows, True, query.position, last, query.slot_base, low, high)
+        run
         for low, high in gaps
         if high > low
+        for run in _runs(
+            _Range(rows, True, query.position, last, query.slot_base, low, high),
+            query.slots,
+            group,
+        )
     ]
+
+
+def _runs(entry: _Range, slots: np.ndarray | None, group: int) -> list[_Range]:
+    """A range for large tiles, cut into long runs of consecutive slots and what is between them."""
+    if slots is None or len(entry.rows) * group <= SMALL_ROWS:
+        return [entry]
+    breaks = entry.start + 1 + np.flatnonzero(np.diff(slots[entry.start : entry.end]) != 1)
+    bounds = np.concatenate(([entry.start], breaks, [entry.end]))
+    ranges = []
+    at = entry.start
+    for i in np.flatnonzero(np.diff(bounds) >= _MIN_RUN).tolist():
+        start, end = int(bounds[i]), int(bounds[i + 1])
+        if start > at:
+            ranges.append(entry._replace(start=at, end=start))
+        ranges.append(entry._replace(start=start, end=end, offset=int(slots[start]) - start))
+        at = end
+    if at < entry.end:
+        ranges.append(entry._replace(start=at))
+    return ranges
 
 
 def _row_tiles(entry: _Range, group: int, tile_rows: int, window: int | None) -> list[_Range]:
@@ -199,45 +259,62 @@ def _row_tiles(entry: _Range, group: int, tile_rows: int, window: int | None) ->
     return tiles
 
 
-def _split(
-    tiles: list[_Range], num_rows: int, group: int, split_len: int, per_round: int
-) -> WorkList:
-    """Split each tile's positions at multiples of `split_len`, order by cost, number the parts.
+def _cut(
+    tiles: list[_Range], split_len: int | None, per_round: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Split each tile's positions at multiples of `split_len` and order by cost: index of the tile,
+    start and end of each item.
 
     A program takes one item of each round of `per_round` items: the costs of every other round run
     upwards, so that all programs get the same.
     """
     start = np.array([t.start for t in tiles], np.int64)
     end = np.array([t.end for t in tiles], np.int64)
-    rows_of = np.array([len(t.rows) for t in tiles], np.int64)
+    last = np.array([t.last for t in tiles], np.int64)
+    if split_len is None:
+        most_rows = max((len(t.rows) for t in tiles), default=0)
+        split_len = choose_split(start, np.minimum(end, last + 1), most_rows, per_round)
     first_split = start // split_len
     count = -(-end // split_len) - first_split
     tile = np.repeat(np.arange(len(tiles)), count)
     step = np.arange(len(tile)) - np.repeat(np.cumsum(count) - count, count)
     kv_start = np.maximum(start[tile], (first_split[tile] + step) * split_len)
     kv_end = np.minimum(end[tile], (first_split[tile] + step + 1) * split_len)
-    last = np.array([t.last for t in tiles], np.int64)
     live = np.minimum(kv_end, last[tile] + 1) - kv_start
-    is_tile = rows_of[tile] * group > SMALL_ROWS
-    order = np.lexsort((-live, ~is_tile))  # large tiles first, then the longest
+    order = np.argsort(-live, kind="stable")
     for start_of_round in range(per_round, len(order), 2 * per_round):
         end_of_round = start_of_round + per_round
         order[start_of_round:end_of_round] = order[start_of_round:end_of_round][::-1].copy()
-    tile, kv_start, kv_end = tile[order], kv_start[order], kv_end[order]
+    return tile[order], kv_start[order], kv_end[order]
 
-    items = np.zeros((len(tile), ITEM_FIELDS), np.int32)
-    items[:, 1] = rows_of[tile]
+
+def _lists(
+    tiles: list[_Range],
+    index: np.ndarray,
+    kv_start: np.ndarray,
+    kv_end: np.ndarray,
+    num_large: int,
+    num_rows: int,
+) -> WorkList:
+    """The list of the items (tile, start, end), their parts numbered."""
+    items = np.zeros((len(index), ITEM_FIELDS), np.int32)
+    items[:, 1] = np.array([len(t.rows) for t in tiles], np.int64)[index]
     items[:, 0] = np.cumsum(items[:, 1]) - items[:, 1]
-    items[:, 2] = np.array([t.rows[0] for t in tiles], np.int64)[tile]
-    items[:, 3] = np.array([t.rows[-1] for t in tiles], np.int64)[tile]
-    items[:, 4] = np.array([t.slot_base for t in tiles], np.int64)[tile]
+    items[:, 2] = np.array([t.rows[0] for t in tiles], np.int64)[index]
+    items[:, 3] = np.array([t.rows[-1] for t in tiles], np.int64)[index]
+    items[:, 4] = np.array([t.slot_base for t in tiles], np.int64)[index]
     items[:, 5], items[:, 6] = kv_start, kv_end
+    offset = np.array([-1 << 31 if t.offset is None else t.offset for t in tiles], np.int64)[index]
+    items[:, 7] = np.maximum(kv_start + offset, -1)
     tile_rows = [np.asarray(t.rows, np.int32) for t in tiles]
-    item_rows = np.concatenate([tile_rows[t] for t in tile]) if len(tile) else np.zeros(0, np.int32)
+    item_rows = (
+        np.concatenate([tile_rows[t] for t in index]) if len(index) else np.zeros(0, np.int32)
+    )
 
     item_parts, row_parts = _number_parts(item_rows, np.repeat(kv_start, items[:, 1]), num_rows)
     num_parts = int(row_parts[row_parts[:, 1] > 1, 1].sum())
-    return WorkList(items, item_rows, item_parts, row_parts, num_parts)
+    large, small = items[:num_large], items[num_large:]
+    return WorkList(large, small, item_rows, item_parts, row_parts, num_parts)
 
 
 def _number_parts(

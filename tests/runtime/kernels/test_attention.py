@@ -5,8 +5,9 @@ import random
 import pytest
 import torch
 
+from ramify.runtime.kernels import work_list
 from ramify.runtime.kernels.attention import attention, attention_ref
-from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.attention_tiles import StepTiles, Tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import SMALL_ROWS, PathNode, Query, plan_work
 
@@ -17,7 +18,9 @@ STRIDE = 256  # table entries per request
 class Case:
     """Requests as (shared prefix, position, rows), with random slots, and their plain answer."""
 
-    def __init__(self, requests, *, heads=4, kv_heads=2, size=16, dtype=torch.float32, seed=0):
+    def __init__(
+        self, requests, *, heads=4, kv_heads=2, size=16, dtype=torch.float32, seed=0, runs=False
+    ):
         generator = torch.Generator().manual_seed(seed)
         total = sum(r[1] + r[2] for r in requests) + 64
 
@@ -26,7 +29,8 @@ class Case:
 
         self.k, self.v = make(total, kv_heads, size), make(total, kv_heads, size)
         # Slot order is random; entries past a request's end hold slots it must not read.
-        free = iter(torch.randperm(total, generator=generator).tolist())
+        order = torch.arange(total) if runs else torch.randperm(total, generator=generator)
+        free = iter(order.tolist())
         self.slots = torch.full((len(requests) * STRIDE,), total - 1, dtype=torch.int32)
         self.queries, positions, prefixes = [], [], {}
         row = 0
@@ -38,7 +42,8 @@ class Case:
             slots = torch.tensor(prefixes[prefix] + own, dtype=torch.int32)
             self.slots[base : base + len(slots)] = slots
             path = (PathNode(prefix, prefix),) if prefix else ()
-            self.queries.append(Query(row, rows, position, base, path))
+            on_host = self.slots[base : base + STRIDE].numpy()
+            self.queries.append(Query(row, rows, position, base, path, on_host))
             positions += range(position, position + rows)
             row += rows
         self.num_rows = row
@@ -73,7 +78,7 @@ class Case:
             num_ctas=3,
             **options,
         )
-        self.num_tiles = int((self.work.items[:, 1] * self.group > SMALL_ROWS).sum())
+        self.num_tiles = len(self.work.large_items)
         self.buffers = WorkBuffers.holding(
             self.work,
             num_heads=self.q.shape[1],
@@ -86,7 +91,9 @@ class Case:
     def run(self, fn=attention, tile_rows=32, **options):
         out = torch.full(self.q.shape, float("nan"), dtype=self.q.dtype, device=DEVICE)
         if fn is attention:
-            options |= {"tiles": Tiles(self.num_tiles and tile_rows, 16, 16, 4, 2, 1), "num_sms": 3}
+            small = Tiles(SMALL_ROWS, 16, 4, 2, 1) if len(self.work.small_items) else None
+            large = Tiles(tile_rows, 16, 4, 2, 1) if self.num_tiles else None
+            options |= {"tiles": StepTiles(small, large), "num_sms": 3}
         fn(self.q, self.k, self.v, self.slots, self.positions, self.buffers, out, **options)
         assert out[self.num_rows :].isnan().all()  # padding rows are left alone
         assert not self.buffers.arrived.any()  # ready for the next launch
@@ -116,6 +123,16 @@ def test_shared_items_change_nothing_but_rounding():
     shared = case.run(scale=0.3)
     case.plan(share_min=None)
     close(shared, case.run(scale=0.3).double())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_runs_of_consecutive_slots(monkeypatch, dtype):
+    monkeypatch.setattr(work_list, "_MIN_RUN", 16)
+    case = Case(MIXED, runs=True, dtype=dtype)
+    case.plan()
+    offsets = case.work.large_items[:, 7]
+    assert (offsets >= 0).any() and (case.work.small_items[:, 7] < 0).all()
+    close(case.run(scale=0.3), case.expected(0.3), 1e-5 if dtype == torch.float32 else 2e-3)
 
 
 def test_one_part_per_row_is_written_without_a_merge():

@@ -186,6 +186,10 @@ def test_a_fixed_split_does_not_depend_on_the_neighbours():
     assert seen_by_row(alone, [one])[0] == seen_by_row(among, more)[0]
 
 
-def test_choose_split_keeps_programs_busy():
-    assert choose_split(4096 * 8, 132) == 128
-    assert choose_split(128 * 4096 * 8, 264) > 1024
+def test_a_split_keeps_programs_busy():
+    def choose(num_items, length, num_slots):
+        return choose_split(np.zeros(num_items, int), np.full(num_items, length), 1, num_slots)
+
+    assert choose(1, 4096, 16) <= 256  # one long item, for sixteen programs
+    assert choose(128, 4096, 33) >= 2048  # many long ones: parts cost more than they bring
+    assert choose(64, 150, 66) > 150  # one for each program
