@@ -82,7 +82,7 @@ class Draws(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Group:
+class Group:
     """What stays the same for as long as the same requests choose, step after step."""
 
     requests: list[Request]
@@ -93,6 +93,27 @@ class _Group:
     drawn: list[int]  # rows with a temperature
     parameters: np.ndarray  # [5, R] float32: temperature, top_p, min_p, place of uniform, top_k
     penalized: Penalized | None
+
+    @property
+    def is_plain(self) -> bool:
+        """Does nothing but a draw stand between their logits and their tokens?"""
+        is_changed = self.biased or self.penalized or self.asked
+        return not is_changed and all(request.guide is None for request in self.requests)
+
+    def draws(self, entries: Sequence[PlannedRows]) -> np.ndarray | None:
+        """[5, R] int32, as of `choose`: the parameters of these entries' draws; None: none has a
+        temperature."""
+        if not self.drawn:
+            return None
+        rows = [entries[row] for row in self.drawn]
+        draws = uniforms(
+            [entry.request.spec.sampling.seed or 0 for entry in rows],
+            [entry.request.spec.index for entry in rows],
+            [_output_len(entry) for entry in rows],
+        )
+        found = self.parameters.copy()
+        found[3, self.drawn] = np.minimum(draws.astype(np.float32), _BELOW_ONE)
+        return found.view(np.int32)
 
     def is_of(self, entries: Sequence[PlannedRows]) -> bool:
         """Are these the same requests?"""
@@ -113,14 +134,18 @@ class DeviceSampler:
         self._penalties = Penalties(vocab_size, device)
         self._group = self._make_group(())  # of the step before
 
+    def group(self, entries: Sequence[PlannedRows]) -> Group:
+        """What holds for as long as these requests choose."""
+        if not self._group.is_of(entries):
+            self._group = self._make_group(entries)
+        return self._group
+
     def draw(self, logits: torch.Tensor, entries: Sequence[PlannedRows]) -> Draws:
         """Choose a token for each row of `logits` [R, V] float32, which is overwritten.
 
         Grammars have to be where their entries end, or past it.
         """
-        if not self._group.is_of(entries):
-            self._group = self._make_group(entries)
-        group = self._group
+        group = self.group(entries)
         raw = None if group.wanted is None else logits[group.wanted]
         masks = self._masks.rows(entries)
         if masks.row_ids is not None:
@@ -129,12 +154,8 @@ class DeviceSampler:
             self._penalties.apply(logits, entries, group.penalized)
         _add_biases(logits, entries, group.biased)
         tokens = torch.empty(len(entries), dtype=torch.int32, device=self._device)
-        if group.drawn:
-            floats = to_device(_parameters(entries, group), self._device)
-            top_k = floats[4].view(torch.int32)
-            sample(logits, floats[0], top_k, floats[1], floats[2], floats[3], tokens)
-        else:
-            argmax(logits, tokens)
+        draws = group.draws(entries)
+        choose(logits, None if draws is None else to_device(draws, self._device), tokens)
         if group.penalized is not None:
             self._penalties.count(tokens, entries, group.penalized)
         if raw is None or group.wanted is None:
@@ -143,7 +164,7 @@ class DeviceSampler:
         chosen = tokens[group.wanted].clamp(min=0)
         return Draws(tokens, score(raw, chosen, most), masks.errors)
 
-    def _make_group(self, entries: Sequence[PlannedRows]) -> _Group:
+    def _make_group(self, entries: Sequence[PlannedRows]) -> Group:
         requests = [entry.request for entry in entries]
         samplings = [request.spec.sampling for request in requests]
         asked = [row for row, entry in enumerate(entries) if _wants_logprobs(entry)]
@@ -152,7 +173,7 @@ class DeviceSampler:
         parameters[1] = [s.top_p for s in samplings]
         parameters[2] = [s.min_p for s in samplings]
         parameters[4].view(np.int32)[:] = [s.top_k for s in samplings]
-        return _Group(
+        return Group(
             requests,
             [request.slots for request in requests],
             asked,
@@ -179,22 +200,19 @@ def score(logits: torch.Tensor, tokens: torch.Tensor, num_top: int) -> Logprobs:
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
     """A copy that the host does not wait for: whoever reads it waits for an event first."""
     if not tensor.is_cuda:
-        return tensor
+        return tensor.clone()  # the next step may write where this one did
     out = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return out.copy_(tensor, non_blocking=True)
 
 
-def _parameters(entries: Sequence[PlannedRows], group: _Group) -> np.ndarray:
-    """[5, R] float32: the group's, with a uniform number for each row that is drawn."""
-    rows = [entries[row] for row in group.drawn]
-    draws = uniforms(
-        [entry.request.spec.sampling.seed or 0 for entry in rows],
-        [entry.request.spec.index for entry in rows],
-        [_output_len(entry) for entry in rows],
-    )
-    found = group.parameters.copy()
-    found[3, group.drawn] = np.minimum(draws.astype(np.float32), _BELOW_ONE)
-    return found
+def choose(logits: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor) -> None:
+    """Choose `tokens` [R] int32 from `logits` [R, V]: the likeliest ones, or by `draws` [5, R]
+    int32: the bits of temperature, top_p, min_p and a uniform number, all float32; top_k."""
+    if draws is None:
+        argmax(logits, tokens)
+    else:
+        temperature, top_p, min_p, uniform = draws[:4].view(torch.float32)
+        sample(logits, temperature, draws[4], top_p, min_p, uniform, tokens)
 
 
 def _wants_logprobs(entry: PlannedRows) -> bool:

@@ -78,15 +78,24 @@ class GPUExecutor:
     @torch.inference_mode()
     def launch(self, plan: BatchPlan) -> "Launched":
         """Start the step; the device may still be at work when this returns."""
-        self._send_slots(plan.rows)
+        places = [self._table.place(entry.request) for entry in plan.rows]
+        scored: list[_Scored] = []
         if all(map(_is_decode, plan.rows)):
-            logits = self._decode.run(plan.rows)
-            scored: list[_Scored] = []
+            if any(p.num_listed < e.start for e, p in zip(plan.rows, places, strict=True)):
+                self._send_slots(plan.rows)
+            group = self._sampler.group(plan.rows)
+            if group.is_plain:
+                tokens = self._decode.choose(plan.rows, places, group.draws(plan.rows))
+                step = Launched(plan, scored, lambda: Draws(tokens, None, {}), self._device)
+                step.choose()
+                return step
+            logits = self._decode.run(plan.rows, places)
         else:
+            self._send_slots(plan.rows)
             logits, scored = self._mixed(plan.rows)
         choosing = [entry for entry in plan.rows if entry.sample]
-        places = np.array([self._table.place(entry.request).row for entry in choosing], np.int64)
-        step = Launched(plan, scored, partial(self._draw, logits, choosing, places), self._device)
+        rows = np.array([self._table.place(entry.request).row for entry in choosing], np.int64)
+        step = Launched(plan, scored, partial(self._draw, logits, choosing, rows), self._device)
         if all(entry.request.guide is None for entry in choosing):
             step.choose()
         return step
@@ -104,14 +113,15 @@ class GPUExecutor:
 
     @torch.inference_mode()
     def _draw(
-        self, logits: torch.Tensor, entries: Sequence[PlannedRows], places: np.ndarray
+        self, logits: torch.Tensor, entries: Sequence[PlannedRows], rows: np.ndarray
     ) -> Draws | None:
-        """Choose tokens; the next decode step of these requests starts from them. `places`: the
+        """Choose tokens; the next decode step of these requests starts from them. `rows`: the
         entries' rows in the table when they were launched."""
         if not entries:
             return None
         draws = self._sampler.draw(logits, entries)
-        self._table.last_token.index_copy_(0, to_device(places, self._device), draws.tokens)
+        tokens = draws.tokens.clamp(min=0)  # -1 is no token
+        self._table.last_token.index_copy_(0, to_device(rows, self._device), tokens)
         return draws
 
     def _mixed(self, rows: Sequence[PlannedRows]) -> "tuple[torch.Tensor, list[_Scored]]":

@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.kernels.attention import attention
-from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.attention_tiles import StepTiles
 from ramify.runtime.kernels.chunk_attention import chunk_attention
 from ramify.runtime.kernels.gated import gated
 from ramify.runtime.kernels.linear_small import linear_small
@@ -19,7 +19,7 @@ from ramify.runtime.kernels.rope_store import rope_store
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.models.llama import LlamaModel
 
-FEW_ROWS = 32  # up to here a product is bound by reading its weight, which our kernel does faster
+FEW_ROWS = 64  # up to here a product is bound by reading its weight, which our kernel does faster
 
 
 class Chunk(NamedTuple):
@@ -40,7 +40,7 @@ class DeviceRows(NamedTuple):
     out_loc: torch.Tensor  # [T] int32: KV slot of each row, -1 = not stored
     slots: torch.Tensor  # [N] int32: the table that the work list's slot_base points into
     work: WorkBuffers  # what attends to what
-    tiles: Tiles
+    tiles: StepTiles
     chunks: tuple[Chunk, ...] = ()  # rows that the work list leaves out
 
 
@@ -61,7 +61,7 @@ class GPURunner:
     def forward(self, rows: DeviceRows, kv_pool: KVPool) -> torch.Tensor:
         """Run the rows, writing their K and V: [T, C], ready for `logits`."""
         config, weights, eps = self.config, self._model.weights, self.config.rms_norm_eps
-        residual_TC = weights.embed[rows.input_ids]
+        residual_TC = weights.embed.index_select(0, rows.input_ids)
         normed_TC = torch.empty_like(residual_TC)
         rms_norm(residual_TC, weights.attn_norm[0], normed_TC, eps=eps)
         out_TC = residual_TC

@@ -64,7 +64,7 @@ def _resources(cubin: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _attention_args(size: int, rows: int, window: int = 0, soft_cap: float = 0.0):
+def _attention_args(size: int, rows: int, window: int = 0, soft_cap: float = 0.0, beside=False):
     args: dict[str, object] = dict.fromkeys(
         ("stride_qt", "stride_qh", "stride_ks", "stride_kh", "stride_vs", "stride_vh", "stride_ot",
          "stride_oh"), "i32!",
@@ -76,11 +76,14 @@ def _attention_args(size: int, rows: int, window: int = 0, soft_cap: float = 0.0
          "arrived_ptr"), "*i32",
     )  # fmt: skip
     block_d = triton.next_power_of_2(size)
+    has_runs = rows > 16 and not window and block_d == size
+    block = 64 if size <= 128 else 32
+    desc = f"tensordesc<bf16[{block}, {size}]>" if has_runs else None
     return args | {
         "scale": "fp32", "K": 8, "GROUP": 4, "D": size, "BLOCK_D": block_d, "ROWS": rows,
-        "BLOCK": 64 if size <= 128 else 32, "SMALL": 16, "SMALL_BLOCK": 64 if size <= 128 else 32,
+        "BLOCK": block, "k_desc": desc, "v_desc": desc, "LARGE": rows > 16, "MERGE": rows == 16,
         "WINDOW": window, "SOFT_CAP": soft_cap, "ITEM": 8, "PRECISION": "tf32", "BLOCK_G": 4,
-        "PARTS": 8,
+        "PARTS": 8, "BESIDE": beside, "DEPENDENT": True,
     }  # fmt: skip
 
 
@@ -96,6 +99,7 @@ def kernels():
         attention,
         bitmask,
         chunk_attention,
+        decode_rows,
         gated,
         linear_small,
         logprobs,
@@ -107,15 +111,24 @@ def kernels():
     )
 
     fn = attention._attention_kernel
-    yield "attention, decode, 128", fn, _attention_args(128, 0), 4, 5
-    yield "attention, decode, 64", fn, _attention_args(64, 0), 4, 5
+    yield "attention, decode, 128", fn, _attention_args(128, 16), 4, 5
+    yield "attention, decode, 64", fn, _attention_args(64, 16), 4, 5
+    yield "attention, decode beside", fn, _attention_args(128, 16, beside=True), 2, 5
     yield "attention, tiles, 128", fn, _attention_args(128, 128), 8, 5
-    yield "attention, shared tiles, 128", fn, _attention_args(128, 64), 4, 5
+    yield "attention, shared tiles, 128", fn, _attention_args(128, 64), 4, 3
     yield "attention, tiles, 80", fn, _attention_args(80, 128), 8, 5
     yield "attention, tiles, 96, window", fn, _attention_args(96, 128, window=1024), 8, 5
     merge = _pointers("out_ptr", "*bf16") | _pointers("parts_ptr lse_ptr", "*fp32")
     merge |= _pointers("row_parts_ptr", "*i32") | _pointers("stride_ot stride_oh", "i32!")
-    merge |= {"K": 8, "GROUP": 4, "BLOCK_G": 4, "D": 128, "BLOCK_D": 128, "PARTS": 8}
+    merge |= {
+        "K": 8,
+        "GROUP": 4,
+        "BLOCK_G": 4,
+        "D": 128,
+        "BLOCK_D": 128,
+        "PARTS": 8,
+        "DEPENDENT": True,
+    }
     yield "attention, merge", attention._merge_kernel, merge, 1, 3
     yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5
     descriptors = dict.fromkeys(("k_desc", "v_desc"), "tensordesc<bf16[64, 128]>")
@@ -151,28 +164,40 @@ def kernels():
     )
     penalized = row | seen | {"logits_ptr": "*fp32", "BLOCK": 2048}
     yield "penalize", penalties._penalize_kernel, penalized, 4, 3
+    ends = _pointers("rows_ptr last_token_ptr", "*i32") | {"B": "i32", "BLOCK": 128}
+    begin = ends | _pointers("slots_ptr ids_ptr", "*i32") | {"stride": "i32"}
+    yield "begin_rows", decode_rows._begin_rows_kernel, begin, 4, 3
+    end = ends | {"token_ptr": "*i32"}
+    yield "end_rows", decode_rows._end_rows_kernel, end, 4, 3
     norm = _pointers("x_ptr weight_ptr out_ptr residual_ptr", "*bf16") | _pointers(
         "stride_x stride_out stride_residual C", "i32!"
     )
     norm |= {"eps": "fp32", "offset": "fp32", "HAS_RESIDUAL": True, "BLOCK": 4096}
+    norm |= {"DEPENDENT": True}
     yield "rms_norm", rms_norm._rms_norm_kernel, norm, 8, 3
     gate = _pointers("gate_up_ptr out_ptr", "*bf16") | _pointers(
         "stride_in stride_out SIZE", "i32!"
     )
-    yield "gated", gated._gated_kernel, gate | {"ACTIVATION": "silu", "BLOCK": 2048}, 8, 3
+    yield (
+        "gated",
+        gated._gated_kernel,
+        gate | {"ACTIVATION": "silu", "BLOCK": 2048, "DEPENDENT": True},
+        8,
+        3,
+    )
     rope = _pointers("qkv_ptr k_pool_ptr v_pool_ptr q_norm_ptr k_norm_ptr", "*bf16")
     rope |= _pointers("cos_ptr sin_ptr", "*fp32") | _pointers("positions_ptr out_loc_ptr", "*i32")
     rope |= _pointers("stride_t stride_h stride_ks stride_kh stride_vs stride_vh", "i32!")
     rope |= {"eps": "fp32", "H": 32, "K": 8, "D": 128, "HALF": 64, "BLOCK_H": 16, "BLOCK_D": 128}
-    rope |= {"HAS_Q_NORM": True, "HAS_K_NORM": True, "INTERLEAVED": False}
+    rope |= {"HAS_Q_NORM": True, "HAS_K_NORM": True, "INTERLEAVED": False, "DEPENDENT": True}
     yield "rope_store", rope_store._rope_store_kernel, rope, 4, 3
     product = _pointers("x_ptr w_ptr bias_ptr y_ptr", "*bf16") | {"HAS_BIAS": False}
     product |= _pointers("N K stride_w", "i32!")
-    gemv = product | {"BLOCK_N": 2, "BLOCK_K": 2048}
+    gemv = product | {"BLOCK_N": 2, "BLOCK_K": 2048, "DEPENDENT": True}
     yield "linear_small, 1 row", linear_small._gemv_kernel, gemv, 8, 3
     dot = product | _pointers("stride_x stride_y", "i32!") | {"M": "i32", "parts_ptr": "*fp32"}
     dot |= {"arrived_ptr": "*i32", "BLOCK_M": 16, "BLOCK_N": 64, "BLOCK_K": 128}
-    dot |= {"PRECISION": "tf32"}
+    dot |= {"PRECISION": "tf32", "DEPENDENT": True}
     yield "linear_small, 16 rows", linear_small._linear_small_kernel, dot | {"SPLIT_K": 4}, 4, 4
 
 
