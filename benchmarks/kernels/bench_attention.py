@@ -178,12 +178,12 @@ def _bench_sharing(bench: Bench, forks: int, prefix: int) -> None:
     us, error = _run(
         bench,
         inputs,
-        choose_tiles(SIZE, "shared" if forks > 4 else "decode", forks),
+        choose_tiles(SIZE, forks, has_large=forks > 4),
         None,
         share_min=1,
     )
     inputs.case = alone
-    alone_us, _ = _run(bench, inputs, choose_tiles(SIZE, "decode", forks), None)
+    alone_us, _ = _run(bench, inputs, choose_tiles(SIZE, forks, has_large=False), None)
     bench.add(
         "sharing", name, us, limit_us=bench.bytes_us(inputs.read_bytes), error=error,
         alone_us=round(alone_us, 2), gain=round(alone_us / us, 2),

@@ -66,11 +66,10 @@ class Planner:
                 )
             at += num_rows
         head_size = self._shape["head_size"]
-        is_decode = all(query.num_rows == 1 for query in queries)
-        tiles = choose_tiles(head_size, "shared" if is_decode else "prefill", at)
+        tiles = choose_tiles(head_size, at, has_large=True)
         work = self._plan(queries, at, tiles, room)
         if not len(work.large_items):
-            tiles = choose_tiles(head_size, "decode", at)
+            tiles = choose_tiles(head_size, at, has_large=False)
             work = self._plan(queries, at, tiles, room)
         elif not len(work.small_items):
             tiles = tiles._replace(small=None)

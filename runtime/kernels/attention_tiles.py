@@ -1,10 +1,8 @@
 """Tile shapes of the attention kernel, by what a step attends to."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ramify.runtime.kernels.work_list import SMALL_ROWS
-
-Work = Literal["decode", "shared", "prefill"]  # single rows, prefixes of several, chunks
 
 
 class Tiles(NamedTuple):
@@ -24,9 +22,8 @@ class StepTiles(NamedTuple):
     large: Tiles | None
 
 
-def choose_tiles(head_size: int, work: Work, num_rows: int) -> StepTiles:
-    """Shapes that keep loads in flight and fit the registers, by the largest item of a list and
-    the rows of the step.
+def choose_tiles(head_size: int, num_rows: int, *, has_large: bool) -> StepTiles:
+    """Shapes that keep loads in flight and fit the registers, by the rows of the step.
 
     The slots of a step are loaded one step ahead of its K and V, which costs pipeline stages: with
     3 stages K and V of one step are in flight, with 5 of two. Measured on an H200
@@ -34,9 +31,7 @@ def choose_tiles(head_size: int, work: Work, num_rows: int) -> StepTiles:
     """
     block = 64 if head_size <= 128 else 32
     many_small = Tiles(SMALL_ROWS, 32, 2, 5 if head_size <= 128 else 3, 4)
-    if work == "prefill":
-        return StepTiles(many_small, Tiles(128 if head_size <= 128 else 64, block, 8, 5, 1))
-    if work == "shared":
+    if has_large:
         return StepTiles(many_small, Tiles(64, block, 4, 3, 2))
     if head_size > 128:
         return StepTiles(Tiles(SMALL_ROWS, block, 4, 3, 2), None)

@@ -40,13 +40,14 @@ def choose_linear_tiles(num_rows: int, outputs: int, inputs: int) -> LinearTiles
             return LinearTiles(2, 2048, 1, 8, 3)
         return LinearTiles(2, 1024, 1, 4, 4)
     if num_rows > 32 and outputs > 16384:
-        return LinearTiles(256, 64, 1, 8, 4) if outputs > 65536 else LinearTiles(128, 64, 1, 8, 6)
+        return LinearTiles(64, 64, 1, 4, 3) if outputs > 65536 else LinearTiles(128, 64, 1, 8, 6)
     split = 1 if outputs > 4096 or inputs <= 1024 else 4 if outputs <= 2048 else 2
     while split > 1 and inputs % (128 * split):
         split //= 2
     if split == 4 and num_rows <= 32:
         return LinearTiles(32, 128, split, 4, 5)
-    return LinearTiles(64, 128, split, 4, 4)
+    is_long = num_rows > 32 and inputs // split >= 4096
+    return LinearTiles(64, 128, split, 4, 6 if is_long else 4)
 
 
 def linear_small_ref(x_MK, w_NK, y_MN, *, bias_N=None, tiles=None) -> None:

@@ -20,7 +20,7 @@ from ramify.runtime.executor import decode_step, small_step, work
 from ramify.runtime.executor.executor import Executor
 from ramify.runtime.executor.gpu_executor import GPUExecutor
 from ramify.runtime.guide import Forcing, Guide
-from ramify.runtime.kernels.attention_tiles import Tiles
+from ramify.runtime.kernels.attention_tiles import StepTiles, Tiles
 from ramify.runtime.kernels.chunk_attention import chunk_attention
 from ramify.runtime.models import gpu_runner
 from ramify.runtime.models.llama import LlamaModel
@@ -93,7 +93,9 @@ def model(tiny_model_dir, monkeypatch):
         monkeypatch.setattr(
             work,
             "choose_tiles",
-            lambda _, kind, rows: Tiles(32 * (kind != "decode"), 16, 16, 4, 2, 1),
+            lambda _, rows, has_large: StepTiles(
+                Tiles(16, 16, 4, 2, 1), Tiles(32, 16, 4, 2, 1) if has_large else None
+            ),
         )
     monkeypatch.setattr(decode_step, "ROOM", 2)  # lists are outgrown here too
     whole = make_model(tiny_model_dir("qwen3"))
