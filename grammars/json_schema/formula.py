@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from functools import cache
 from typing import NamedTuple
 
 from ramify.grammars.errors import GrammarError
@@ -236,11 +237,12 @@ class Formulas:
         parts = [self.of_schema(branch, kind) for branch in _branches(schema, keyword)]
         parts = [part for part in parts if part != FALSE]
         profiles = [Profile(self.outlines, plain_facts(part)) for part in parts]
+        negated = cache(lambda at: negate(parts[at]))
         out: list[Formula] = []
         for index, part in enumerate(parts):
             others = [
-                negate(other)
-                for at, other in enumerate(parts)
+                negated(at)
+                for at in range(len(parts))
                 if at != index and not profiles[index].excludes(profiles[at])
             ]
             out.append(all_of([part, *others]))
