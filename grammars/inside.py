@@ -5,6 +5,7 @@ what is then left of those that run past its end.
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import proxy, ref
 
 import numpy as np
 
@@ -45,20 +46,25 @@ class InsideTables:
     """The walks of one lexer, kept."""
 
     def __init__(self, lexer: "Lexer") -> None:
-        self.lexer = lexer
+        # Weak, here and in the parts below: a lexer is freed with the last machine that uses it,
+        # not by a garbage collection.
+        self._lexer = ref(lexer)
         self._vocabulary = lexer.vocabulary
         self._inside: dict[tuple[int, int], Inside] = {}  # by state, id of the remainder
-        self._lengths = LengthTables(self)
-        self._texts = TextTables(self)
+        self._lengths = LengthTables(proxy(self))
+        self._texts = TextTables(proxy(self))
         trie = self._vocabulary.trie
         self._scratch = kernels.Scratch.of(trie.num_nodes, len(trie.token_ids))
         self._remainders: dict[tuple[int, ...], Remainder] = {}  # those of exits: kept for good
         self.steps_left = 0  # of the mask being made; see `spend`
         self.num_bytes = 0  # of rows
 
-    def close(self) -> None:
-        """As of the lexer: its parts refer back to it."""
-        self.__dict__.clear()
+    @property
+    def lexer(self) -> "Lexer":
+        """The lexer."""
+        lexer = self._lexer()
+        assert lexer is not None, "its tables are only reached through it"
+        return lexer
 
     def spend(self, steps: int) -> None:
         """Count steps (about a microsecond each) of the mask being made."""

@@ -165,13 +165,6 @@ class Lexer:
         """What its tables hold now, about."""
         return STATE_BYTES * len(self) + 1024 * len(self._dense_state) + self._tables.num_bytes
 
-    def close(self) -> None:
-        """Let go of what refers back to it: memory is freed at once, not by a garbage collection.
-        Of no use from here on."""
-        self.tables.clear()
-        self._tables.close()
-        del self._tables
-
     # -- for wide walks
 
     def dense_of(self, state: int) -> int:

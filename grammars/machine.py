@@ -84,7 +84,7 @@ class Machine:
         self._state_ids: dict[tuple[Place, ...], int] = {(): DEAD}
         self._rows: list[dict[int, int]] = [{}]  # byte -> machine state; DEAD where tried in vain
         self._first: list[tuple[int, ...] | None] = [()]
-        self._serial = next(_SERIALS)  # the masks' key: no two machines have the same
+        self.serial = next(_SERIALS)  # the masks' key: no two machines have the same
         self._token_steps: dict[tuple[int, int], int] = {}
         out = set[Place]()
         root.enter(self, 0, out)
@@ -211,7 +211,7 @@ class Machine:
     def mask(self, state: int) -> np.ndarray:
         """[num_words] int32: bit i % 32 of word i // 32 says if token i is allowed. Read-only."""
         masks = self.lexer.vocabulary.masks
-        key = (self._serial, state)
+        key = (self.serial, state)
         found = masks.get(key)
         if found is None:
             found = self._compute_mask(state)

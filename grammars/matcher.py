@@ -40,14 +40,11 @@ class TokenGrammar:
 
         It takes a while, but uses tables of its own: on any thread, once at a time.
         """
-        lexer = Lexer(self.vocabulary)
-        tight = Tight(Machine(lexer, self._root, self._limits))
+        tight = Tight(Machine(Lexer(self.vocabulary), self._root, self._limits))
         try:
             count = tight.count(tight.machine.start, MIN_STEPS)
         except GrammarError:  # too much to look at
             count = NEVER
-        finally:
-            lexer.close()
         return count if count < NEVER else None
 
     @property

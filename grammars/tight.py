@@ -44,7 +44,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.walks: OrderedDict[int, Walk] = OrderedDict()  # by lexer state
-        self.counts: OrderedDict[tuple[Tight, int], np.ndarray] = OrderedDict()  # by machine state
+        self.counts: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()  # by machine, state
         self.rows: dict[int, np.ndarray] = {}  # lexer state -> [256] int32: the next by byte
 
 
@@ -135,9 +135,10 @@ class Tight:
     def _counts_of(self, state: int) -> np.ndarray:
         """[vocabulary] int32: tokens that are enough after each; ABSENT where not allowed."""
         counts = self._shared.counts
-        found = counts.get((self, state))
+        key = (self.machine.serial, state)
+        found = counts.get(key)
         if found is None:
-            found = counts[self, state] = np.full(len(self._vocabulary), ABSENT, np.int32)
+            found = counts[key] = np.full(len(self._vocabulary), ABSENT, np.int32)
             for place in self.machine.places[state]:
                 if place != DONE:
                     self._add_place(place, found)

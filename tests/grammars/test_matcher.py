@@ -92,7 +92,7 @@ def test_a_clone_goes_its_own_way(matcher):
     assert other.accept_text(b"99")
 
 
-def test_what_finds_the_fewest_tokens_is_freed_at_once(monkeypatch):
+def test_a_lexer_is_freed_with_the_last_machine_that_uses_it(monkeypatch):
     made = []
 
     class Watched(Lexer):
@@ -106,5 +106,13 @@ def test_what_finds_the_fewest_tokens_is_freed_at_once(monkeypatch):
     try:
         assert grammar.min_tokens == 1
         assert [lexer() for lexer in made] == [None]
+        monkeypatch.setitem(VOCABULARY.tables, "lexer", Watched(VOCABULARY))
+        matcher = Matcher(grammar)
+        matcher.accept_text(b'"ab')
+        matcher.mask(4)
+        monkeypatch.undo()
+        assert made[1]() is not None
+        del grammar, matcher
+        assert made[1]() is None
     finally:
         gc.enable()
