@@ -1,4 +1,5 @@
-"""Attention over a work list: decode, shared prefixes and prefill by one persistent kernel.
+"""Attention over a work list: decode, shared prefixes and prefill by one kernel, launched for large
+items and for small ones side by side.
 
 out[t, h] = sum_j p[j] v[slot(j)],  p = softmax over j <= position[t] of scale q[t, h] . k[slot(j)]
 
@@ -9,8 +10,8 @@ position whatever the order of arrival:
 
     out = sum_i 2^(s_i - s) o_i,  s = log2 sum_i 2^s_i
 
-Whoever finishes a row's last item does that, at once, where all tiles are small. Where one program
-would have many rows to add up, at the end of all, a second launch does it with a program for each.
+Whoever finishes a row's last item does that, at once, where all items are small. Where one program
+would have many rows to add up, at the end of all, a last launch does it with a program for each.
 
 T query rows, H query heads, S slots, K KV heads, D head size, N entries of the slot table.
 Options: a sliding window (position j is seen from t if t - j < window) and a soft cap on scores

@@ -9,10 +9,11 @@ slots stand in a table at `slot_base`: position p of the request is in `slots[sl
 - items for what each request has alone, split every `split_len` positions;
 - items for the row tiles of prefill chunks.
 
-Small items and large ones are lists of their own: two launches run side by side.
+Small items and large ones are lists of their own, for launches that run side by side. Large ones
+are also cut where long runs of consecutive slots begin and end: the kernel loads runs as blocks.
 
-Split points are multiples of `split_len`, so with a fixed `split_len` and `share_min=None` the
-arithmetic of a request does not depend on what else is in the step.
+Other split points are multiples of `split_len`, so with a fixed `split_len`, `share_min=None` and
+no `Query.slots` the arithmetic of a request does not depend on what else is in the step.
 
 A row with one item gets its result from that item; a row with several gets partial results, laid
 next to each other in order of position, which the item that finishes last adds up. The kernel clips
@@ -29,12 +30,12 @@ import numpy as np
 # where all slots of a large item are consecutive, else -1
 ITEM_FIELDS = 8
 SMALL_ROWS = 16  # rows x heads of a group that one tensor-core tile of 16 holds
-_SETUP = 128  # positions that take as long as beginning an item
-_MIN_RUN = 256  # positions with consecutive slots that are worth an item of their own
-_PART = 8  # and as writing and adding up one row of partial results
 SHARE_MIN = 3000  # reads saved (tokens) from which a shared item pays for its merge,
 FEW_SHARE = 16  # times as many where its rows would leave the small tile partly empty
 _SPLITS = tuple(128 << i for i in range(10))
+_SETUP = 128  # positions that take as long as beginning an item,
+_PART = 8  # and as writing and adding up one row of partial results
+_MIN_RUN = 256  # positions with consecutive slots that are worth an item of their own
 
 
 class PathNode(NamedTuple):
