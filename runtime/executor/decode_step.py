@@ -184,17 +184,31 @@ class Graphs:
     def __init__(self) -> None:
         self._captured: dict[object, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        # The default stream cannot be captured.
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types
 
     def run(self, key: object, launch: Callable[[], None]) -> None:
         """Do what `launch` does, from a graph; it is captured the first time."""
         graph = self._captured.get(key)
         if graph is None:
             launch()  # compiles what is new; the replay does the same again
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                launch()
-            self._captured[key] = graph
+            graph = self._captured[key] = self._capture(launch)
         graph.replay()
+
+    def _capture(self, launch: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        # Not by `torch.cuda.graph`, which waits for the device and gives all cached memory back:
+        # steps would be held up whenever a size comes first.
+        graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=self._pool)
+            try:
+                launch()
+            finally:
+                graph.capture_end()
+        current.wait_stream(self._stream)
+        return graph
 
 
 def _is(one: object, other: object) -> bool:
