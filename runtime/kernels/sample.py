@@ -13,23 +13,24 @@ from the request's seed and position. How a row is cut and added up depends on V
 does not depend on the batch. temperature 0 is the largest logit; -1 as in `argmax`, where there is
 no choice.
 
-Five launches, of which `scan` and `list` read the logits once each:
+Six launches, of which `scan` and `list` read the logits once each:
 
     scan    each chunk's maximum, sum of weights, and its groups' maxima
     bound   from these, for each row a bracket of its threshold
     narrow  only for rows so flat that this says little: what lies above levels within the bracket
     list    the bracket's logits, and the weight that each chunk has above it
     finish  the thresholds, found in the list; the draw
-
-A bracket that is still too long (ten thousand equal logits, top_k of thousands with top-p) is
-searched in the row itself: slower, with the same result.
+    search  only for rows whose list is too long (top-p that keeps more than ten thousand tokens,
+            as many equal logits): the same by bisection over the row, which takes longer
 """
 
 import torch
+import triton
 
 from ramify.runtime.kernels.argmax import argmax_ref
 from ramify.runtime.kernels.sample_bracket import MIN_TEMPERATURE, cut_rows, find_brackets
 from ramify.runtime.kernels.sample_draw import finish_kernel, list_kernel
+from ramify.runtime.kernels.sample_rows import search_rows_kernel
 
 
 def sample_ref(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token_B) -> None:
@@ -80,5 +81,10 @@ def sample(logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token
     finish_kernel[(rows,)](
         logits_BV, temperature_B, top_p_B, min_p_B, uniform_B, token_B, found.states, kept,
         *places, *size, chunks.num, **cut, num_warps=8,
+    )
+    block = min(4096, triton.next_power_of_2(vocab))
+    search_rows_kernel[(rows,)](
+        logits_BV, temperature_B, top_k_B, top_p_B, min_p_B, uniform_B, token_B, found.states,
+        *size, BLOCK=block, num_warps=min(16, max(1, block // 256)),
     )
     # fmt: on

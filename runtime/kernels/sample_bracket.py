@@ -33,8 +33,10 @@ SPAN = tl.constexpr(4)  # chunks of a program that narrows: mostly there is noth
 RECORD = tl.constexpr(32)
 AT_LEVELS = tl.constexpr(8)
 # A row's state: peak (NaN: its token is chosen), k, sum of weights; lo, n, m; up, n, m; hi, n, m;
-# the lowest and the highest level (equal: the bracket is not to be narrowed).
+# the lowest and the highest level (equal: the bracket is not to be narrowed); 1 where the bracket
+# is too long to be listed.
 STATE = tl.constexpr(16)
+IS_LONG = tl.constexpr(14)
 
 
 @triton.jit

@@ -3,14 +3,13 @@
 import triton
 import triton.language as tl
 
-from ramify.runtime.kernels.sample_bracket import LIST, STATE, row_scale
+from ramify.runtime.kernels.sample_bracket import IS_LONG, LIST, STATE, row_scale
 from ramify.runtime.kernels.sample_search import (
     BIG,
     EXACT,
     UNIT,
     amount_within,
     in_units,
-    listed,
     search,
 )
 
@@ -40,7 +39,7 @@ def list_chunk(
 
 @triton.jit
 def find_floor(
-    list_ptr, logits_ptr, state_ptr, num, is_listed, p, scale, STRIP: tl.constexpr
+    list_ptr, state_ptr, num, p, scale, STRIP: tl.constexpr
 ):
     """The least logit that top-k and top-p keep."""
     peak, k = tl.load(state_ptr), tl.load(state_ptr + 1)
@@ -48,17 +47,17 @@ def find_floor(
     hi, n_hi, m_hi = tl.load(state_ptr + 9), tl.load(state_ptr + 10), tl.load(state_ptr + 11)
     if k > 0.0:
         floor = search(
-            list_ptr, logits_ptr, num, is_listed, floor, up, hi, peak, scale, n_hi.to(tl.int64),
+            list_ptr, list_ptr, num, 1, floor, up, hi, peak, scale, n_hi.to(tl.int64),
             k.to(tl.int64), False, EXACT, STRIP,
         )
     if p < 1.0:
         if k > 0.0:
             kept = amount_within(
-                list_ptr, logits_ptr, num, is_listed, floor, hi, peak, scale, True, STRIP
+                list_ptr, list_ptr, num, 1, floor, hi, peak, scale, True, STRIP
             )
             total = m_hi + kept.to(tl.float32) / UNIT
         floor = search(
-            list_ptr, logits_ptr, num, is_listed, floor, hi, hi, peak, scale,
+            list_ptr, list_ptr, num, 1, floor, hi, hi, peak, scale,
             (m_hi * UNIT).to(tl.int64), (total * p * UNIT).to(tl.int64), True, EXACT, STRIP,
         )
     return floor
@@ -66,18 +65,16 @@ def find_floor(
 
 @triton.jit
 def _chunk_sums(
-    list_ptr, ids_ptr, logits_ptr, num, is_listed, floor, hi, peak, scale, BLOCK: tl.constexpr,
-    CHUNKS: tl.constexpr, STRIP: tl.constexpr,
+    list_ptr, ids_ptr, num, floor, hi, peak, scale, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
+    STRIP: tl.constexpr,
 ):
     """What each chunk has in [floor, hi)."""
     c = tl.arange(0, CHUNKS)
     units_C = tl.zeros([CHUNKS], tl.int64)
     for start in range(0, num, STRIP):
         at = start + tl.arange(0, STRIP)
-        x = listed(list_ptr, logits_ptr, at, num, is_listed)
-        v = at
-        if is_listed:
-            v = tl.load(ids_ptr + at, mask=at < num, other=0)
+        x = tl.load(list_ptr + at, mask=at < num, other=float("-inf"))
+        v = tl.load(ids_ptr + at, mask=at < num, other=0)
         units = tl.where((x >= floor) & (x < hi), in_units(x, peak, scale), 0)
         is_in_CS = (v // BLOCK)[None, :] == c[:, None]
         units_C += tl.sum(tl.where(is_in_CS, units[None, :], 0), 1)
@@ -143,20 +140,20 @@ def finish_kernel(
     kept_ptr, list_ptr, ids_ptr, cursor_ptr, stride_b, V, num_chunks, BLOCK: tl.constexpr,
     STRIP: tl.constexpr, CHUNKS: tl.constexpr,
 ):
-    """One row: the threshold from its list, and the draw."""
+    """One row: the threshold from its list, and the draw, unless the list is too long."""
     row = tl.program_id(0).to(tl.int64)
     state_ptr = states_ptr + row * STATE
     peak = tl.load(state_ptr)
     num = tl.load(cursor_ptr + row)
     tl.debug_barrier()  # all threads have read it
     tl.store(cursor_ptr + row, 0)
-    if peak == peak:
+    is_long = (peak == peak) & (num > LIST)
+    tl.store(state_ptr + IS_LONG, is_long.to(tl.float32))
+    if (peak == peak) & (num <= LIST):
         logits_ptr += row * stride_b
         list_ptr += row * LIST
         ids_ptr += row * LIST
         scale = row_scale(temperature_ptr, row)
-        is_listed = num <= LIST
-        num = tl.where(is_listed, num, V)
         hi = tl.load(state_ptr + 9)
         least = least_kept(peak, scale, tl.load(min_p_ptr + row))
         c = tl.arange(0, CHUNKS)
@@ -164,13 +161,11 @@ def finish_kernel(
         floor = hi
         if num > 0:
             floor = find_floor(
-                list_ptr, logits_ptr, state_ptr, num, is_listed, tl.load(top_p_ptr + row), scale,
-                STRIP,
+                list_ptr, state_ptr, num, tl.load(top_p_ptr + row), scale, STRIP
             )
             floor = tl.maximum(floor, least)
             sum_C += _chunk_sums(
-                list_ptr, ids_ptr, logits_ptr, num, is_listed, floor, hi, peak, scale, BLOCK,
-                CHUNKS, STRIP,
+                list_ptr, ids_ptr, num, floor, hi, peak, scale, BLOCK, CHUNKS, STRIP
             )
         token = draw(
             logits_ptr, sum_C, tl.maximum(floor, least), peak, scale, tl.load(uniform_ptr + row),

@@ -108,6 +108,7 @@ def kernels():
         rope_store,
         sample_bracket,
         sample_draw,
+        sample_rows,
     )
 
     fn = attention._attention_kernel
@@ -152,6 +153,8 @@ def kernels():
     to_top = sampling | {"TO_TOP": True}
     yield "sample, list to the top", sample_draw.list_kernel, to_top, 4, 3
     yield "sample, finish", sample_draw.finish_kernel, sampling, 8, 3
+    by_row = sampling | {"BLOCK": 4096}
+    yield "sample, search", sample_rows.search_rows_kernel, by_row, 16, 3
     yield "argmax", argmax._argmax_kernel, sampling, 4, 3
     yield "logprobs", logprobs._likeliest_kernel, sampling, 4, 3
     mask = _pointers("table_ptr row_ids_ptr", "*i32") | {"stride_r": "i32!", "BLOCK": 4096}

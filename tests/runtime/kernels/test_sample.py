@@ -104,6 +104,16 @@ def test_any_spread_of_the_logits(spread, temperature, top_k, top_p):
     assert ours == draw(sample_ref, logits, temperature, top_k, top_p, 0.0, uniform)
 
 
+@pytest.mark.parametrize(("top_k", "top_p"), [(-1, 0.7), (5000, 1.0), (5000, 0.4)])
+def test_thresholds_with_too_many_logits_near_them_to_list(top_k, top_p):
+    torch.manual_seed(0)
+    logits = torch.randint(0, 2, (3, 20000), device=DEVICE).float()
+    logits[1] = torch.randn(20000, device=DEVICE)  # a row that can be listed, between the others
+    uniform = torch.tensor([0.2, 0.4, 0.9], device=DEVICE)
+    ours = draw(sample, logits, 1.0, top_k, top_p, 0.0, uniform)
+    assert ours == draw(sample_ref, logits, 1.0, top_k, top_p, 0.0, uniform)
+
+
 def test_draws_do_not_depend_on_the_batch():
     torch.manual_seed(0)
     logits = torch.randn(5, 6000, device=DEVICE)
