@@ -214,6 +214,10 @@ def check_tokens(model: LlamaModel, pool: KVPool, asks: list[Ask]) -> dict[str, 
         gaps = [_first_gap(one, other, core.gaps[row]) for row, (one, other) in pairs]
         found[name] = gaps.count(0.0) / len(gaps)
         found[f"{name}_gap"] = max(gaps)
+    # Without log-probabilities tokens are chosen within the graphs.
+    core = Core(model, pool, graphs=True, share_min=None)
+    same = [one == other for one, other in zip(core.run(asks), plain, strict=True)]
+    found["chosen in graphs"] = sum(same) / len(same)
     return found
 
 

@@ -188,12 +188,13 @@ class Graphs:
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types
 
     def run(self, key: object, launch: Callable[[], None]) -> None:
-        """Do what `launch` does, from a graph; it is captured the first time."""
+        """Do what `launch` does, once: from a graph, which is captured the first time."""
         graph = self._captured.get(key)
-        if graph is None:
-            launch()  # compiles what is new; the replay does the same again
-            graph = self._captured[key] = self._capture(launch)
-        graph.replay()
+        if graph is not None:
+            graph.replay()
+            return
+        launch()  # compiles what is new; capturing alone does nothing
+        self._captured[key] = self._capture(launch)
 
     def _capture(self, launch: Callable[[], None]) -> torch.cuda.CUDAGraph:
         # Not by `torch.cuda.graph`, which waits for the device and gives all cached memory back:
