@@ -84,7 +84,7 @@ class Child:
             with suppress(zmq.Again):
                 while True:
                     message = self._decoder.decode(self._answers.recv(zmq.NOBLOCK))
-                    self._remove_folder()  # both sockets are open: commands were the first
+                    self._remove_folder()  # both sockets are connected before anything is sent
                     yield message
 
     def exit_code(self) -> int | None:

@@ -144,7 +144,12 @@ def _connect(kind: int, address: str) -> "zmq.Socket[bytes]":
     """A socket with a context of its own, so that each can be closed from its own thread."""
     socket: zmq.Socket[bytes] = zmq.Context().socket(kind)
     socket.set_hwm(0)  # what is waiting is bounded by the requests that are accepted
+    # Connecting goes on beside this thread, and with the first message the address is gone.
+    connected = socket.get_monitor_socket(zmq.EVENT_CONNECTED)
     socket.connect(address)
+    connected.recv_multipart()
+    socket.disable_monitor()
+    connected.close()
     return socket
 
 
