@@ -4,24 +4,17 @@ A full collection looks through every container object alive, and holds all thre
 0.3 s for what start makes, 0.6 s once large grammars are kept. So what has survived one is frozen,
 and the next looks through what is new since. Cycles among what was frozen wait for a thorough one;
 everything else is freed at once, as ever.
-
-Collections are also made rarer: by Python's thresholds they take a third of the time that compiling
-a grammar takes, for next to no garbage.
 """
 
 import gc
 
-# Objects made and not freed before a young collection; young ones before a middle one; middle ones
-# before a full one, which thus looks through some 200,000 objects.
-THRESHOLDS = (50_000, 2, 2)
-THOROUGH_EVERY = 64  # full collections
+THOROUGH_EVERY = 64  # full collections; each after at least 77,000 more objects
 
 
 def settle() -> None:
     """What start made stays, and from now on what survives a full collection. Call it once."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*THRESHOLDS)
     gc.callbacks.append(Freezer())
 
 
