@@ -265,7 +265,7 @@ def _compiled(name: str) -> Callable[..., Any] | None:
     except ImportError:
         return None
     loop, signature = _KERNELS[name]
-    return numba.njit(signature, cache=True, nogil=True)(loop)  # type: ignore[no-any-return]
+    return numba.njit(signature, cache=True, nogil=True)(loop)  # type: ignore[no-any-return]  # numba has no types
 
 
 def load() -> None:

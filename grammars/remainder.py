@@ -76,7 +76,7 @@ class Remainder:
         inside = np.zeros(vocabulary.trie.num_nodes, bool)
         inside[list(self.nodes)] = True
         candidates = vocabulary.nodes_by_byte(byte)
-        return candidates[inside[vocabulary.parents[candidates]]].tolist()  # type: ignore[no-any-return]
+        return candidates[inside[vocabulary.parents[candidates]]].tolist()  # type: ignore[no-any-return]  # of ints
 
 
 class RemainderStep(NamedTuple):

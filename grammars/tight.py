@@ -99,7 +99,7 @@ class Tight:
         if self.machine.is_complete(state):
             bits[list(self._vocabulary.eos_token_ids)] = True
         mask = np.packbits(bits, bitorder="little").view(np.int32)
-        return mask & self.machine.mask(state)  # type: ignore[no-any-return]
+        return mask & self.machine.mask(state)  # type: ignore[no-any-return]  # numpy says Any
 
     # -- counts after tokens
 

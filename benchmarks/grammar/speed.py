@@ -186,9 +186,9 @@ def summary(worker: Worker) -> dict[str, Any]:
 
     def spread(values: list[int], scale: float, *percents: float) -> dict[str, float]:
         found = np.array(values or [0]) / scale
-        names = {50: "p50", 95: "p95", 99: "p99", 100: "max"}
+        names: dict[float, str] = {50: "p50", 95: "p95", 99: "p99", 100: "max"}
         out = {"mean": float(found.mean())}
-        return out | {names[at]: float(np.percentile(found, at)) for at in percents}  # type: ignore[index]
+        return out | {names[at]: float(np.percentile(found, at)) for at in percents}
 
     sizes = [result.num_bytes for result in served if result.num_bytes is not None]
     return {

@@ -5,6 +5,7 @@ stand before every terminal and at the end. A lookaround sees the text of its ow
 """
 
 import re
+from typing import Any
 
 from ramify.grammars import regex_syntax
 from ramify.grammars.ebnf.items import Alt, Item, Leaf, Many, Ref, Seq, text_leaf
@@ -74,13 +75,13 @@ def parse(text: str, start: str, budget: Budget) -> tuple[dict[str, Item], str]:
     return rules, _WHOLE
 
 
-def _terminal(pattern: "object") -> Item:
-    value = str(pattern.value)  # type: ignore[attr-defined]  # lark's PatternStr or PatternRE
-    letters = "".join(pattern.flags)  # type: ignore[attr-defined]
-    if pattern.type == "str" and not letters:  # type: ignore[attr-defined]
+def _terminal(pattern: Any) -> Item:  # lark's PatternStr or PatternRE: lark is imported late
+    value = str(pattern.value)
+    letters = "".join(pattern.flags)
+    if pattern.type == "str" and not letters:
         return text_leaf(value)
     flags = regex_syntax.parse_flags(letters)
-    if pattern.type == "str":  # type: ignore[attr-defined]
+    if pattern.type == "str":
         tree = regex_syntax.parse_with_flags(_escaped(value), flags)
     else:
         tree = regex_syntax.parse_with_flags(value, flags)

@@ -47,7 +47,7 @@ async def read_lenient_json(
 
 def lenient(body_type: type[Body]) -> type[Body]:
     """`body_type` without `forbid_unknown_fields`."""
-    return msgspec.defstruct(  # type: ignore[return-value]
+    return msgspec.defstruct(  # type: ignore[return-value]  # it is a Body by its bases
         f"Lenient{body_type.__name__}",
         [],
         bases=(body_type,),

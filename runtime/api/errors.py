@@ -125,7 +125,7 @@ def invalid_body(error: Exception, body_type: type) -> InvalidRequest:
     unknown = re.match(r"Object contains unknown field `(.*)`$", reason)
     missing = re.match(r"Object missing required field `(.*)`$", reason)
     if unknown or missing:
-        name = (unknown or missing)[1]  # type: ignore[index]
+        name = (unknown or missing)[1]  # type: ignore[index]  # one of them is
         param = f"{path}.{name}" if path else name
         if missing:
             return InvalidRequest(f"{param} is missing", code="missing_field", param=param)

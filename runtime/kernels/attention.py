@@ -23,6 +23,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from ramify.runtime.kernels.attention_merge import merge_finished, merge_parts, parts_at_once
 from ramify.runtime.kernels.attention_tiles import StepTiles, Tiles
 from ramify.runtime.kernels.dependent_launch import (
     dependent_launch,
@@ -120,89 +121,6 @@ def _scan(
 
 
 @triton.jit
-def _merge(
-    out_ptr, parts_ptr, lse_ptr, row, kv_head, first, count, stride_ot, stride_oh, H: tl.constexpr,
-    GROUP: tl.constexpr, BLOCK_G: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
-    PARTS: tl.constexpr,
-):
-    """Add up one row's parts, PARTS at a time so that their loads are in flight together."""
-    p = tl.arange(0, PARTS)
-    g = tl.arange(0, BLOCK_G)
-    d = tl.arange(0, BLOCK_D)
-    head = kv_head * GROUP + g
-    m = tl.full([BLOCK_G], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_G], tl.float32)
-    acc = tl.zeros([BLOCK_G, BLOCK_D], tl.float32)
-    for start in range(0, count, PARTS):
-        live = (start + p < count)[:, None] & (g < GROUP)[None, :]
-        at = (first + start + p).to(tl.int64)[:, None] * H + head[None, :]
-        # .cg: other SMs wrote these; do not look in this one's L1
-        s = tl.load(lse_ptr + at, mask=live, other=float("-inf"), cache_modifier=".cg")
-        o = tl.load(
-            parts_ptr + at[:, :, None] * D + d[None, None, :],
-            mask=live[:, :, None] & (d < D)[None, None, :],
-            other=0.0,
-            cache_modifier=".cg",
-        )
-        m_new = tl.maximum(m, tl.max(s, 0))
-        shift = tl.where(m_new == float("-inf"), 0.0, m_new)
-        weight = tl.exp2(s - shift[None, :])
-        shrink = tl.exp2(m - shift)
-        acc = acc * shrink[:, None] + tl.sum(o * weight[:, :, None], 0)
-        total = total * shrink + tl.sum(weight, 0)
-        m = m_new
-    o = acc / tl.where(total == 0.0, 1.0, total)[:, None]
-    at = out_ptr + row * stride_ot + head[:, None] * stride_oh + d[None, :]
-    live = (g < GROUP)[:, None] & (d < D)[None, :]
-    tl.store(at, o.to(out_ptr.dtype.element_ty), mask=live)
-
-
-@triton.jit
-def _merge_finished(
-    out_ptr, parts_ptr, lse_ptr, arrived_ptr, row_parts_ptr, rows_ptr, num_rows, kv_head, is_part,
-    row, stride_ot, stride_oh, K: tl.constexpr, GROUP: tl.constexpr, BLOCK_G: tl.constexpr,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr, PARTS: tl.constexpr,
-):
-    """Count an item's parts as arrived, and add up the rows whose last part it was."""
-    i = tl.arange(0, ROWS)
-    at_row = arrived_ptr + row * K + kv_head
-    counts = is_part & (i % GROUP == 0)
-    count = tl.load(row_parts_ptr + row * 2 + 1, mask=counts, other=0)
-    tl.debug_barrier()  # all threads' parts are written before any thread counts the arrival
-    arrived = tl.atomic_add(at_row, 1, mask=counts, sem="acq_rel")
-    is_last = (counts & (arrived == count - 1)).to(tl.int32)
-    if tl.max(is_last) > 0:
-        tl.debug_barrier()
-        tl.store(at_row, 0, mask=is_last > 0)
-        for r in range(num_rows):
-            if tl.max(tl.where(i == r * GROUP, is_last, 0)) > 0:
-                row_r = tl.load(rows_ptr + r).to(tl.int64)
-                _merge(
-                    out_ptr, parts_ptr, lse_ptr, row_r, kv_head,
-                    tl.load(row_parts_ptr + row_r * 2), tl.load(row_parts_ptr + row_r * 2 + 1),
-                    stride_ot, stride_oh, K * GROUP, GROUP, BLOCK_G, D, BLOCK_D, PARTS,
-                )
-
-
-@triton.jit
-def _merge_kernel(
-    out_ptr, parts_ptr, lse_ptr, row_parts_ptr, stride_ot, stride_oh, K: tl.constexpr,
-    GROUP: tl.constexpr, BLOCK_G: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
-    PARTS: tl.constexpr, DEPENDENT: tl.constexpr,
-):
-    """Add up the parts of one row and KV head."""
-    let_next_begin(DEPENDENT)
-    wait_for_previous(DEPENDENT)
-    row = tl.program_id(0).to(tl.int64)
-    count = tl.load(row_parts_ptr + row * 2 + 1)
-    if count > 1:
-        _merge(
-            out_ptr, parts_ptr, lse_ptr, row, tl.program_id(1), tl.load(row_parts_ptr + row * 2),
-            count, stride_ot, stride_oh, K * GROUP, GROUP, BLOCK_G, D, BLOCK_D, PARTS,
-        )
-
-
-@triton.jit
 def _attend(
     unit, q_ptr, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, positions_ptr, out_ptr, items_ptr,
     rows_ptr, item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt, stride_qh,
@@ -283,7 +201,7 @@ def _attend(
         tl.store(parts_ptr + at_part[:, None] * D + d[None, :], o, mask=live_d & is_part[:, None])
         tl.store(lse_ptr + at_part, s, mask=is_part)
         if MERGE:
-            _merge_finished(
+            merge_finished(
                 out_ptr, parts_ptr, lse_ptr, arrived_ptr, row_parts_ptr, rows_ptr + row_start,
                 num_rows, kv_head, is_part, row, stride_ot, stride_oh, K, GROUP, BLOCK_G, D,
                 BLOCK_D, ROWS, PARTS,
@@ -368,7 +286,7 @@ def attention(
             ITEM=ITEM_FIELDS,
             PRECISION="ieee" if q_THD.dtype == torch.float32 else "tf32",
             BLOCK_G=block_g,
-            PARTS=_parts_at_once(block_g * block_d, shape.num_warps),
+            PARTS=parts_at_once(block_g * block_d, shape.num_warps),
             MERGE=tiles.large is None,
             BESIDE=shape is tiles.small and tiles.large is not None,
             num_warps=shape.num_warps,
@@ -376,18 +294,7 @@ def attention(
             **launch,
         )
     if tiles.large is not None:
-        _merge_kernel[(len(out_THD), num_kv_heads)](
-            out_THD, work.parts, work.part_lse, work.row_parts, out_THD.stride(0),
-            out_THD.stride(1),
-            K=num_kv_heads,
-            GROUP=group,
-            BLOCK_G=block_g,
-            D=head_size,
-            BLOCK_D=block_d,
-            PARTS=_parts_at_once(block_g * block_d, 4),
-            num_warps=1,  # so that parts are added up within threads
-            **launch,
-        )
+        merge_parts(work, out_THD, num_kv_heads)
 
 
 def _descriptors(k_SKD, v_SKD, tiles: Tiles, window: int | None):
@@ -420,9 +327,4 @@ def _check(q_THD, k_SKD, v_SKD, work, tiles: StepTiles) -> None:
             f"an item of {work.most_rows} x {group} rows: tiles of {tile_rows} cannot hold it; "
             "plan with the same tile_rows"
         )
-
-
-def _parts_at_once(size: int, num_warps: int) -> int:
-    """Parts of `size` numbers that fit the registers of a program together."""
-    return max(2, min(32, 32 * 32 * num_warps // size))
 # fmt: on

@@ -97,6 +97,7 @@ def kernels():
         add_bias,
         argmax,
         attention,
+        attention_merge,
         bitmask,
         chunk_attention,
         decode_rows,
@@ -130,7 +131,7 @@ def kernels():
         "PARTS": 8,
         "DEPENDENT": True,
     }
-    yield "attention, merge", attention._merge_kernel, merge, 1, 3
+    yield "attention, merge", attention_merge._merge_kernel, merge, 1, 3
     yield "attention, tiles, 256, soft cap", fn, _attention_args(256, 64, soft_cap=50.0), 8, 5
     descriptors = dict.fromkeys(("k_desc", "v_desc"), "tensordesc<bf16[64, 128]>")
     chunk = _pointers("q_ptr out_ptr", "*bf16") | descriptors | {"to_log2": "fp32", "J": "i32"}
