@@ -1,5 +1,7 @@
 import json
 import random
+import weakref
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -31,6 +33,21 @@ def test_a_row_of_many_masks_counts_once():
     for state in range(100):
         cache.put((1, state), row)
     assert all(cache.get((1, state)) is row for state in range(100))
+
+
+def test_old_masks_go_a_few_at_a_time_and_none_stays():
+    size = np.zeros(4, np.int32).nbytes + ENTRY_BYTES
+    cache = MaskCache(2000 * size)  # a half is a thousand
+    held = list[weakref.ref[np.ndarray]]()
+    alive = []
+    for state in range(5000):
+        row = np.zeros(4, np.int32)
+        cache.put(state, row)
+        held.append(weakref.ref(row))
+        del row
+        alive.append(sum(ref() is not None for ref in held[-3000:]))
+    assert max(alive) <= 2001
+    assert max(before - after for before, after in pairwise(alive)) <= 2
 
 
 def test_states_that_allow_the_same_share_a_row():
