@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.layout import Layout
 from ramify.grammars.json_schema.recorder import Noted
+from ramify.grammars.json_schema.schema import Schema
 from ramify.grammars.machine import Machine, Node, Place
 
 

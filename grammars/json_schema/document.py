@@ -2,118 +2,37 @@
 
 import json
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from decimal import Decimal
 from typing import Any, NoReturn
 from urllib.parse import unquote, urldefrag, urljoin
 
 from ramify.grammars.errors import GrammarError
+from ramify.grammars.json_schema.schema import (
+    Json,
+    Part,
+    Place,
+    Schema,
+    Scope,
+    escape,
+    place_below,
+    pointer_of_place,
+    subschemas,
+)
 from ramify.grammars.limits import Limits
 
-Scope = frozenset[tuple[str, str]]  # (anchor, URI of the resource that a dynamic one leads to)
 Dropped = frozenset[tuple[str, str]]  # (pointer of a schema, keyword)
-Json = Any  # what json.loads gives, with Decimal for numbers that have a fraction or an exponent
 
 MAX_EXPONENT = 400  # a double's is 308
 _DRAFT = re.compile(r"json-schema\.org/(?:draft/(\d{4})|draft-0?(\d))")
 _METASCHEMA = re.compile(r"^https?://json-schema\.org/")
-_SCHEMA_KEYWORDS = frozenset(
-    [
-        "additionalItems",
-        "additionalProperties",
-        "contains",
-        "contentSchema",
-        "else",
-        "if",
-        "items",
-        "not",
-        "propertyNames",
-        "then",
-        "unevaluatedItems",
-        "unevaluatedProperties",
-    ]
-)
-_LIST_KEYWORDS = frozenset(("allOf", "anyOf", "oneOf", "prefixItems", "items"))
-_MAP_KEYWORDS = frozenset(
-    ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"]
-)
-NO_MEANING = frozenset(("$comment", "default", "deprecated", "description", "examples", "title"))
-_ABOUT_SCALARS = frozenset(
-    [
-        *("type", "enum", "const", "format", "pattern", "minLength", "maxLength", "multipleOf"),
-        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-    ]
-)
-_BESIDE_REFERENCE = NO_MEANING | {"$defs", "$schema", "definitions"}
 
 
-class Schema:
-    """A subschema in its place. Compared by identity: the document makes each place once."""
+_ANCHORS = frozenset(("$anchor", "$dynamicAnchor", "$recursiveAnchor"))
+_ROOT: Place = (None, "", None)
+MAX_ALIKE = 64  # nesting within which schemas are compared to see which mean the same
 
-    __slots__ = ("_children", "_same", "base", "document", "pointer", "scope", "value")
-
-    def __init__(
-        self, document: "Document", value: Json, pointer: str, base: str, scope: Scope
-    ) -> None:
-        self.document = document
-        self.value = value  # a dict or a bool
-        self.pointer = pointer
-        self.base = base  # URI that its references are relative to
-        self.scope = scope  # of anchors that are dynamic in several resources
-        self._children: dict[tuple[str | int, ...], Schema] = {}
-        self._same: Schema | None = None
-
-    def __repr__(self) -> str:
-        return f"Schema({self.pointer or '#'})"
-
-    def get(self, keyword: str, default: Json = None) -> Json:
-        """A keyword's value."""
-        return self.value.get(keyword, default)
-
-    def child(self, *path: str | int) -> "Schema":
-        """The subschema under a keyword."""
-        found = self._children.get(path)
-        if found is None:
-            value = self.value
-            for part in path:
-                value = value[part]
-            pointer = self.pointer + _pointer(path)
-            found = self._children[path] = self.document.schema(
-                value, pointer, self.base, self.scope
-            )
-        return found
-
-    @property
-    def same(self) -> "Schema":
-        """One schema for many that mean the same: what a mere reference leads to; or the first
-        that asks the same of scalars."""
-        found = self._same
-        if found is None:
-            self._same = self  # for references back to it
-            found = self._same = self.document.same(self)
-        return found
-
-    def is_relaxed(self, keyword: str) -> bool:
-        """May a keyword of this schema be enforced less than exactly?"""
-        return (self.pointer, keyword) in self.document.dropped
-
-    def note_pattern(self, keyword: str, pattern: str) -> None:
-        """Remember where a pattern stands, for its errors."""
-        self.document.pattern_places.setdefault(pattern, f"{self.pointer}/{keyword}")
-
-    def refuse(self, keyword: str, why: str) -> NoReturn:
-        """Raise `unsupported_keyword` for one of this schema's keywords."""
-        pointer = f"{self.pointer}/{escape(keyword)}"
-        raise GrammarError(
-            "unsupported_keyword", f"JSON Schema {pointer}: {keyword}: {why}", pointer=pointer
-        )
-
-    def invalid(self, keyword: str, why: str) -> NoReturn:
-        """Raise `invalid_json_schema` for one of this schema's keywords."""
-        pointer = f"{self.pointer}/{escape(keyword)}"
-        raise GrammarError(
-            "invalid_json_schema", f"JSON Schema {pointer}: {keyword}: {why}", pointer=pointer
-        )
+_Trail = tuple[Any, str, Part]  # the trail of what is above, or None; and where in it
 
 
 class Document:
@@ -122,74 +41,89 @@ class Document:
     def __init__(self, text: str, limits: Limits, dropped: Dropped = frozenset()) -> None:
         self._limits = limits
         self.dropped = dropped  # what is not enforced
-        self.pattern_places: dict[str, str] = {}  # pattern -> pointer of a keyword that has it
-        self._schemas: dict[tuple[str, int, Scope], Schema] = {}
+        self.patterns: dict[str, tuple[Schema, str]] = {}  # pattern -> a keyword that has it
+        self._schemas: dict[int | tuple[int, Scope], Schema] = {}  # by id of what they are
         # by base, scope, keyword and reference
         self._resolved: dict[tuple[str, Scope, str, str], Schema] = {}
         self._same: dict[Hashable, Schema] = {}  # by what they ask
+        self._nested = 0  # schemas of which it is being found out which mean the same
         self._resources: dict[str, Schema] = {}  # by absolute URI, "" for the document itself
         self._dynamic: dict[str, set[str]] = {}  # dynamic anchor -> URIs of resources that have it
         self._ambiguous: list[str] = []  # dynamic anchors of several resources
         self._value = value = self._load(text)
         self.draft = self._find_draft(value)  # 4, 6, 7, 2019 or 2020
-        self.root = self.schema(value, "", "")
-        self._resources[""] = self.root
         num_ids = text.count('"id"' if self.draft == 4 else '"$id"')
+        self._has_ids = num_ids > 0
+        self.root = self.schema(value, _ROOT, 0, "")
+        self._resources[""] = self.root
         if num_ids == 1 and self.root.base and "nchor" not in text:
             self._resources[self.root.base] = self.root
         elif num_ids or "nchor" in text:
-            self._register(self.root)
+            self._register()
             self._ambiguous = [name for name, uris in self._dynamic.items() if len(uris) > 1]
             if self._ambiguous:
                 self._schemas.clear()  # they have no scope yet
                 self.root = self.at("")
 
-    def schema(self, value: Json, pointer: str, base: str, scope: Scope = frozenset()) -> Schema:
+    def schema(
+        self, value: Json, place: Place, depth: int, base: str, scope: Scope = frozenset()
+    ) -> Schema:
         """The one `Schema` of a place and scope; the scope is that of what leads there."""
+        if self._has_ids:
+            base = self._base(value, base)
         if self._ambiguous:
-            scope = self._entered(scope, self._base(value, base))
-        key = (pointer, id(value), scope)
+            scope = self._entered(scope, base)
+        key = (id(value), scope) if scope else id(value)  # each place has a dict of its own
         found = self._schemas.get(key)
         if found is None:
-            if not isinstance(value, (dict, bool)):
+            if isinstance(value, bool):
+                return Schema(self, value, place, depth, base, scope)
+            if not isinstance(value, dict):
+                pointer = pointer_of_place(place)
                 raise GrammarError(
                     "invalid_json_schema",
                     f"JSON Schema {pointer or '#'}: {json.dumps(value, default=str)[:80]} is not a "
                     "schema: an object or a boolean is needed",
                     pointer=pointer,
                 )
-            if pointer.count("/") > 2 * self._limits.spec_depth:
+            if depth > 2 * self._limits.spec_depth:
+                pointer = pointer_of_place(place)
                 raise GrammarError(
                     "grammar_too_complex",
                     f"JSON Schema {pointer[:80]}...: more than {self._limits.spec_depth} deep",
                     pointer=pointer,
                 )
-            base = self._base(value, base)
-            kept = self._kept(value, pointer)
-            found = self._schemas[key] = Schema(self, kept, pointer, base, scope)
+            kept = self._kept(value, place) if self.dropped else value
+            found = self._schemas[key] = Schema(self, kept, place, depth, base, scope)
         return found
 
     def same(self, schema: Schema) -> Schema:
         """See `Schema.same`."""
-        value = schema.value
-        if isinstance(value, bool):
+        if isinstance(schema.value, bool) or self._nested >= MAX_ALIKE:
             return schema
-        if "$ref" in value:
-            if self.draft > 7 and not value.keys() - {"$ref"} <= _BESIDE_REFERENCE:
-                return schema
-            try:
-                return self.resolve(schema, "$ref").same
-            except GrammarError:  # where it is used, if it is
-                return schema
-        asked: list[Hashable] = []
-        for keyword, part in value.items():
-            if keyword in _ABOUT_SCALARS:
-                asked += (keyword, repr(part))
-            elif keyword not in NO_MEANING:
-                return schema
+        schema.known_same = schema  # for references back to it
+        self._nested += 1
+        try:
+            found = self._find_same(schema)
+        except GrammarError:  # where it is used, if it is
+            found = schema
+        self._nested -= 1
+        schema.known_same = found
+        return found
+
+    def _find_same(self, schema: Schema) -> Schema:
+        if "$ref" in schema.value:
+            is_mere = schema.is_mere_reference()
+            return self.resolve(schema, "$ref").same if is_mere else schema
+        if self.dropped and "oneOf" in schema.value:
+            return schema  # what it means depends on where it stands
+        asked = schema.asks()
+        if asked is None:
+            return schema
         if not asked:
-            return Schema(self, True, schema.pointer, schema.base, schema.scope)
-        return self._same.setdefault(tuple(asked), schema)
+            place = (None, schema.pointer, None)
+            return Schema(self, True, place, schema.depth, schema.base, schema.scope)
+        return self._same.setdefault((asked, schema.scope), schema)
 
     def _entered(self, scope: Scope, uri: str) -> Scope:
         """The scope inside of a resource: what is there already comes first."""
@@ -200,10 +134,9 @@ class Document:
             if name not in known and uri in self._dynamic[name]
         }
 
-    def _kept(self, value: Json, pointer: str) -> Json:
+    def _kept(self, value: dict[str, Json], place: Place) -> dict[str, Json]:
         """A schema without what is dropped of it."""
-        if not self.dropped or isinstance(value, bool):
-            return value
+        pointer = pointer_of_place(place)
         if self.draft <= 7 and (pointer, "$ref") in self.dropped:
             return {}  # its siblings meant nothing
         return {
@@ -276,28 +209,33 @@ class Document:
             return urldefrag(urljoin(base, identifier))[0]
         return base
 
-    def _register(self, root: Schema) -> None:
+    def _register(self) -> None:
         """Find every `$id` and anchor. An explicit stack: depth is the user's."""
-        todo = [root]
+        id_keyword = "id" if self.draft == 4 else "$id"
+        todo: list[tuple[Json, _Trail | None]] = [(self._value, None)]
         while todo:
-            schema = todo.pop()
-            if isinstance(schema.value, bool):
+            value, trail = todo.pop()
+            if isinstance(value, bool):
                 continue
-            value = schema.value
-            if self._base(value, "\0") != "\0":
-                self._resources.setdefault(schema.base, schema)
-            identifier = value.get("id" if self.draft == 4 else "$id")
-            anchors = [value.get("$anchor"), value.get("$dynamicAnchor")]
-            if isinstance(identifier, str) and identifier[:1] == "#":
-                anchors.append(identifier[1:])
-            for anchor in anchors:
-                if isinstance(anchor, str):
-                    self._resources.setdefault(f"{schema.base}#{anchor}", schema)
-            # draft 2019-09: the one dynamic anchor of a resource, with no name
-            dynamic = "" if value.get("$recursiveAnchor") is True else anchors[1]
-            if isinstance(dynamic, str):
-                self._dynamic.setdefault(dynamic, set()).add(schema.base)
-            todo += [child for _, child in children(schema)]
+            if id_keyword in value or not _ANCHORS.isdisjoint(value):
+                self._register_one(self.at(_pointer(trail)), value.get(id_keyword))
+            for keyword, part, below in subschemas(value):
+                todo.append((below, (trail, keyword, part)))
+
+    def _register_one(self, schema: Schema, identifier: Json) -> None:
+        value = schema.value
+        if self._base(value, "\0") != "\0":
+            self._resources.setdefault(schema.base, schema)
+        anchors = [value.get("$anchor"), value.get("$dynamicAnchor")]
+        if isinstance(identifier, str) and identifier[:1] == "#":
+            anchors.append(identifier[1:])
+        for anchor in anchors:
+            if isinstance(anchor, str):
+                self._resources.setdefault(f"{schema.base}#{anchor}", schema)
+        # draft 2019-09: the one dynamic anchor of a resource, with no name
+        dynamic = "" if value.get("$recursiveAnchor") is True else anchors[1]
+        if isinstance(dynamic, str):
+            self._dynamic.setdefault(dynamic, set()).add(schema.base)
 
     def at(self, pointer: str, scope: Scope = frozenset()) -> Schema:
         """The schema at a JSON pointer; `KeyError` and its like where there is none."""
@@ -307,8 +245,8 @@ class Document:
                 base = self._base(value, base)
             part = part.replace("~1", "/").replace("~0", "~")
             value = value[_index(part)] if isinstance(value, list) else value[part]
-            path += _pointer((part,))
-        return self.schema(value, path, base, scope)
+            path += f"/{escape(part)}"
+        return self.schema(value, (None, path, None), path.count("/"), base, scope)
 
     def _walk(self, schema: Schema, keyword: str, resource: Schema, fragment: str) -> Schema:
         try:
@@ -317,30 +255,11 @@ class Document:
             schema.invalid(keyword, f"{schema.get(keyword)!r}: there is no such place")
 
 
-def children(schema: Schema) -> Iterator[tuple[str, Schema]]:
-    """The subschemas right below a schema, each with the keyword that it is of."""
-    for keyword, value in schema.value.items():
-        if keyword in _SCHEMA_KEYWORDS and isinstance(value, (dict, bool)):
-            yield keyword, schema.child(keyword)
-        elif keyword in _LIST_KEYWORDS and isinstance(value, list):
-            for index, item in enumerate(value):
-                if isinstance(item, (dict, bool)):
-                    yield keyword, schema.child(keyword, index)
-        elif keyword in _MAP_KEYWORDS and isinstance(value, dict):
-            for name, item in value.items():
-                if isinstance(item, (dict, bool)):
-                    yield keyword, schema.child(keyword, name)
-
-
-def escape(part: str) -> str:
-    """A name as one part of a JSON pointer."""
-    return part.replace("~", "~0").replace("/", "~1") if "~" in part or "/" in part else part
-
-
-def _pointer(path: tuple[str | int, ...]) -> str:
+def _pointer(trail: _Trail | None) -> str:
     out = ""
-    for part in path:
-        out += f"/{part if isinstance(part, int) else escape(part)}"
+    while trail is not None:
+        trail, keyword, part = trail
+        out = f"{place_below(keyword, part)}{out}"
     return out
 
 

@@ -7,7 +7,7 @@ must not) satisfy, or a choice of Values. Facts speak of a value of one type; ea
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ramify.grammars.json_schema.document import Schema
+from ramify.grammars.json_schema.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,17 @@ NOTHING: Value = frozenset((OneOfValues(()),))
 
 def satisfying(schema: Schema) -> Value:
     """The value satisfies the schema: one Value for many schemas that mean the same."""
-    schema = schema.same
-    if isinstance(schema.value, bool):
-        return ANYTHING if schema.value else NOTHING
-    return frozenset((Literal(schema),))
+    asked: Value | None = schema.asked
+    if asked is None:
+        same = schema.same
+        if same is not schema:
+            asked = satisfying(same)
+        elif isinstance(schema.value, bool):
+            asked = ANYTHING if schema.value else NOTHING
+        else:
+            asked = frozenset((Literal(schema),))
+        schema.asked = asked
+    return asked
 
 
 def negate_value(value: Value) -> Value:

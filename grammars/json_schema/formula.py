@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema import facts
-from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.facts import (
     FALSE,
     NOTHING,
@@ -26,6 +25,7 @@ from ramify.grammars.json_schema.facts import (
 from ramify.grammars.json_schema.keywords import Options, constant, item_schemas, mapping, own_facts
 from ramify.grammars.json_schema.outline import Outlines
 from ramify.grammars.json_schema.profile import Profile, plain_facts
+from ramify.grammars.json_schema.schema import Schema
 
 MAX_IN_PLACE = 64  # nesting of allOf, $ref, not ... about one value
 MAX_BRANCHES = 12  # of anyOf where what each evaluates has to be told apart

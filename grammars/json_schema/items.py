@@ -4,9 +4,9 @@ from ramify.grammars.json_schema import facts
 from ramify.grammars.json_schema.arrays import ArrayNode, Counter, Way
 from ramify.grammars.json_schema.cases import Conjunction
 from ramify.grammars.json_schema.context import Context, ValueNode, too_complex
-from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.facts import Value, negate_value
 from ramify.grammars.json_schema.scalars import Scalars
+from ramify.grammars.json_schema.schema import Schema
 
 
 class Items:

@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import Any as Json
 
 from ramify.grammars.json_schema import facts
-from ramify.grammars.json_schema.document import Schema
 from ramify.grammars.json_schema.facts import (
     ANYTHING,
     FALSE,
@@ -22,6 +21,7 @@ from ramify.grammars.json_schema.facts import (
 )
 from ramify.grammars.json_schema.formats import FORMATS, REFUSED
 from ramify.grammars.json_schema.json_values import TYPES, canonical_json, type_of
+from ramify.grammars.json_schema.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)

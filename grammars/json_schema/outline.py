@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Any as Json
 from typing import NamedTuple
 
-from ramify.grammars.json_schema.document import NO_MEANING, Schema
 from ramify.grammars.json_schema.facts import Constant, Literal, Value
 from ramify.grammars.json_schema.json_values import TYPES, canonical_json, type_of
+from ramify.grammars.json_schema.schema import NO_MEANING, Schema
 
 _EXACT_KEYWORDS = frozenset(("const", "enum", "type"))  # a schema of these is its own outline
 _NAMES = (*TYPES, "integer")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ramify.grammars.errors import GrammarError, Relaxed
 from ramify.grammars.json_schema.context import ValueNode
-from ramify.grammars.json_schema.document import Document, Schema, children
+from ramify.grammars.json_schema.document import Document
+from ramify.grammars.json_schema.schema import Schema
 from ramify.grammars.limits import Limits
 
 MAX_RELAXED = 256  # keywords of one schema
@@ -90,7 +91,7 @@ class _Relaxation:
         """Schemas that this one applies, by keyword."""
         if isinstance(schema.value, bool):
             return
-        for keyword, child in children(schema):
+        for keyword, child in schema.children():
             if keyword not in _NO_PLACE:
                 yield keyword, child
         for keyword in _REFERENCES:

@@ -136,8 +136,10 @@ class Scalars:
         try:
             return make(pattern, self._context.budget)
         except GrammarError as error:
-            error.pointer = self._context.document.pattern_places.get(pattern)
-            if error.pointer is not None:
+            place = self._context.document.patterns.get(pattern)
+            if place is not None:
+                schema, keyword = place
+                error.pointer = f"{schema.pointer}/{keyword}"
                 error.message = f"JSON Schema {error.pointer}: {error.message}"
                 error.args = (error.message,)
             raise
