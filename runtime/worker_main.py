@@ -163,7 +163,7 @@ def _start(start: Start, outlet: Outlet) -> Worker:
     with clock.phase("worker's tokenizer"):
         front = load_front(start.config, Clock())
     worker = build_worker(start.config, front, outlet, clock)
-    garbage.settle()
+    garbage.settle(worker.stats)
     outlet.send(Ready(worker.stats()))
     return worker
 

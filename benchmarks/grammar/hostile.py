@@ -98,7 +98,7 @@ def main() -> None:
     if unknown:
         raise SystemExit(f"{unknown.pop()!r}: must be one of {', '.join(HOSTILE)}")
     with ramify.Engine(options.model) as engine:
-        garbage.settle()  # as the server does
+        garbage.settle(engine.stats)  # as the server does
         asyncio.run(measure(engine, options.names or list(HOSTILE)))
 
 

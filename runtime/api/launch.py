@@ -85,7 +85,7 @@ def _load_engine(config: EngineConfig) -> ServedEngine:
     from ramify.runtime.engine import Engine  # torch: only when a server really starts
 
     engine = Engine(config=config)
-    garbage.settle()
+    garbage.settle(engine.stats)
     return engine
 
 
