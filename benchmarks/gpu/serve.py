@@ -275,18 +275,23 @@ def main() -> None:
     about: dict[str, Any] = environment(options.commit)
     rows: list[dict[str, Any]] = []
     print(json.dumps(about), flush=True)
-    for shape in options.shapes:
-        with TemporaryDirectory() as folder:
-            _run_shape(shape, folder, options, rows)
+
+    def keep(row: dict[str, Any]) -> None:
+        """Saved at once: what is over is kept if the rest is cut off."""
+        rows.append(row)
         if options.out is not None:
             options.out.mkdir(parents=True, exist_ok=True)
             stem = f"serve-{about['gpu'].split()[-1].lower()}-{about['date']}"
             text = json.dumps({"about": about, "rows": rows}, indent=1)
             (options.out / f"{stem}.json").write_text(text + "\n")
 
+    for shape in options.shapes:
+        with TemporaryDirectory() as folder:
+            _run_shape(shape, folder, options, keep)
+
 
 def _run_shape(
-    shape: str, folder: str, options: argparse.Namespace, rows: list[dict[str, Any]]
+    shape: str, folder: str, options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]
 ) -> None:
     config = dict(SHAPES[shape])
     scale = 1
@@ -303,7 +308,7 @@ def _run_shape(
     print(f"-- {shape}: weights {time.perf_counter() - started:.1f} s", flush=True)
     if not no_check:
         errors = check_logits(model, folder, 1024 // scale, 32 // (8 if scale > 1 else 1))
-        rows.append({"check": "logits", "shape": shape} | errors)
+        keep({"check": "logits", "shape": shape} | errors)
         print(f"logits, relative error against float32: {errors}", flush=True)
     if DEVICE.type == "cuda":
         torch.cuda.empty_cache()
@@ -313,7 +318,7 @@ def _run_shape(
         asks = _scaled(WORKLOADS["forks2k"].asks()[:16], scale, config["vocab_size"])
         asks = [ask._replace(num_out=min(ask.num_out, 64)) for ask in asks]
         equal = check_tokens(model, pool, asks[: 4 if scale > 1 else 16])
-        rows.append({"check": "tokens", "shape": shape} | equal)
+        keep({"check": "tokens", "shape": shape} | equal)
         print(f"requests with equal tokens, against no graphs and no sharing: {equal}", flush=True)
     if options.loop:
         scaled = {
@@ -322,7 +327,7 @@ def _run_shape(
             if WORKLOADS[name].shape == shape
         }
         found = check_loop(partial(Core, model, pool), scaled, scale)
-        rows.append({"check": "loop", "shape": shape} | found)
+        keep({"check": "loop", "shape": shape} | found)
         return
     core = Core(model, pool)
     started = time.perf_counter()
@@ -331,10 +336,10 @@ def _run_shape(
     for name in options.only:
         if WORKLOADS[name].shape == shape:
             asks = _scaled(WORKLOADS[name].asks(), scale, config["vocab_size"])
-            rows.append(run_workload(core, name, asks, 1 if options.smoke else options.repeats))
+            keep(run_workload(core, name, asks, 1 if options.smoke else options.repeats))
             if not options.no_profile:
                 core.reset()
-                rows.append(profile_steps(core, name, asks))
+                keep(profile_steps(core, name, asks))
 
 
 def _scaled(asks: list[Ask], scale: int, vocab_size: int) -> list[Ask]:
