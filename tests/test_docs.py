@@ -124,6 +124,29 @@ def test_every_file_that_the_docs_name_exists():
     assert not wrong, "\n".join(wrong)
 
 
+def test_every_snippet_is_of_a_file_that_exists():
+    lines = [
+        (page.relative_to(ROOT).as_posix(), line)
+        for page in pages()
+        for line in page.read_text().splitlines()
+        if line.startswith("--8")
+    ]
+    assert lines
+    wrong = [
+        f"{page}: {line}"
+        for page, line in lines
+        if not (found := re.fullmatch(r'--8<-- "(.+)"', line)) or not (ROOT / found[1]).is_file()
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_benchmark_is_listed():
+    row = re.search(r"^\| `ramify bench NAME.+$", (ROOT / "docs/command-line.md").read_text(), re.M)
+    assert row is not None
+    listed = set(re.findall(r"`(\w+)`", row[0]))
+    assert listed == {path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py")}
+
+
 def test_the_readme_lists_seven_files_to_read():
     listed = re.findall(r"^\d\. `([\w/]+\.py)`", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(listed) == 7
