@@ -5,8 +5,8 @@ returns an accepting state can be reached; None stands for all the others. So a 
 of the way through can always be finished.
 """
 
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -115,13 +115,28 @@ Rows = list[list[int | None]]  # [state][class]
 class Table:
     """An automaton written out: states are row numbers, 0 the start; no row leads to a dead one."""
 
-    def __init__(self, alphabet: Alphabet, rows: Rows, final: list[bool]) -> None:
+    def __init__(
+        self,
+        alphabet: Alphabet,
+        rows: Rows,
+        final: list[bool],
+        sources: Sequence[Collection[int]] | None = None,
+    ) -> None:
         self.alphabet = alphabet
         self.final = final
-        self._distances = _distances(rows, final)
-        live = {state for state, far in enumerate(self._distances) if far < FAR}
-        self.rows = [[target if target in live else None for target in row] for row in rows]
-        self.start: int | None = 0 if 0 in live else None
+        sources = sources or _sources(rows)  # by state: those with an edge to it
+        self._distances = _distances(sources, final)
+        dead = {state for state, far in enumerate(self._distances) if far == FAR}
+        self.rows = rows
+        if dead:
+            self.rows = [
+                row
+                if dead.isdisjoint(row)
+                else [None if target in dead else target for target in row]
+                for row in rows
+            ]
+        self._sources = None if dead else sources  # of rows that are left as they were
+        self.start: int | None = None if 0 in dead else 0
 
     def row(self, state: State) -> Sequence[State | None]:
         """Look it up."""
@@ -153,18 +168,35 @@ class Table:
         """The largest distance."""
         return max((far for far in self._distances if far < FAR), default=0)
 
+    @cached_property
+    def is_endless(self) -> bool:
+        """Are there texts without end? Then there is a way from some state back to it."""
+        targets = [{target for target in row if target is not None} for row in self.rows]
+        num_sources = Counter(target for each in targets for target in each)
+        todo = [state for state in range(len(targets)) if not num_sources[state]]
+        for state in todo:  # which grows meanwhile
+            for target in targets[state]:
+                num_sources[target] -= 1
+                if not num_sources[target]:
+                    todo.append(target)
+        return len(todo) < len(targets)
+
     def ending(self, final: Iterable[bool]) -> "Table":
         """The same but for where its texts end; the states keep their numbers."""
-        return Table(self.alphabet, self.rows, [*final])
+        return Table(self.alphabet, self.rows, [*final], self._sources)
 
 
-def _distances(rows: Rows, final: Sequence[bool]) -> list[int]:
-    """Characters from each state to the nearest final one, FAR if there is no way."""
-    sources: list[list[int]] = [[] for _ in rows]
+def _sources(rows: Rows) -> list[list[int]]:
+    out: list[list[int]] = [[] for _ in rows]
     for index, row in enumerate(rows):
         for target in {*row}:
             if target is not None:
-                sources[target].append(index)
+                out[target].append(index)
+    return out
+
+
+def _distances(sources: Sequence[Collection[int]], final: Sequence[bool]) -> list[int]:
+    """Characters from each state to the nearest final one, FAR if there is no way."""
     out = [0 if is_final else FAR for is_final in final]
     todo = deque(index for index, is_final in enumerate(final) if is_final)
     while todo:
@@ -247,6 +279,8 @@ class SideBySide:
 
 def few_texts(table: Table, limit: int) -> list[str] | None:
     """All texts of a table; None where there are more than `limit`."""
+    if table.is_endless:
+        return None
     texts: list[str] = []
     chars = [
         [code for low, high in charset for code in range(low, min(high, low + limit) + 1)]

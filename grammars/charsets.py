@@ -236,11 +236,14 @@ def spelling(alphabet: Alphabet, *, json: bool) -> SpellingNode:
         (0x800, 0xFFFF, 2, 0xE0),
         (0x10000, MAX_CHAR, 3, 0xF0),
     ):
+        at = 0
         for first in range(low >> 6 * tail, (high >> 6 * tail) + 1):
             base = first << 6 * tail
-            root[lead | first] = _below(
-                tail, _clip(intervals, max(base, low), base + (1 << 6 * tail) - 1, base)
-            )
+            start, end = max(base, low), base + (1 << 6 * tail) - 1
+            while intervals[at][1] < start:
+                at += 1
+            inside = _clip(intervals, at, start, end, base)
+            root[lead | first] = _below(tail, inside)
     if json:
         controls = {code: root.pop(code) for code in range(0x20)}
         del root[0x22], root[0x5C]
@@ -251,15 +254,21 @@ def spelling(alphabet: Alphabet, *, json: bool) -> SpellingNode:
 Intervals = tuple[tuple[int, int, int], ...]
 
 
-def _clip(intervals: Sequence[tuple[int, int, int]], low: int, high: int, base: int) -> Intervals:
-    """The intervals inside [low, high], counted from base."""
-    at = bisect_right(intervals, low, key=_low) - 1
+def _clip(
+    intervals: Sequence[tuple[int, int, int]], at: int, low: int, high: int, base: int
+) -> Intervals:
+    """The intervals inside [low, high], counted from base. `at`: the first that ends there or
+    later."""
+    start, end, cls = intervals[at]
+    if start <= low and high <= end:  # mostly
+        return ((low - base, high - base, cls),)
     out: list[tuple[int, int, int]] = []
-    while at < len(intervals) and intervals[at][0] <= high:
-        start, end, cls = intervals[at]
-        if end >= low:
-            out.append((max(start, low) - base, min(end, high) - base, cls))
+    while start <= high:
+        out.append((max(start, low) - base, min(end, high) - base, cls))
         at += 1
+        if at == len(intervals):
+            break
+        start, end, cls = intervals[at]
     return tuple(out)
 
 
@@ -273,8 +282,14 @@ def _below(tail: int, inside: Intervals) -> int | SpellingNode:
         only = _below(tail - 1, ((0, width - 1, inside[0][2]),))
         return SpellingNode(dict.fromkeys(range(0x80, 0xC0), only))
     following: dict[int, int | SpellingNode] = {}
+    at = 0
     for index in range(64):
-        part = _clip(inside, index * width, (index + 1) * width - 1, index * width)
+        base = index * width
+        while at < len(inside) and inside[at][1] < base:
+            at += 1
+        if at == len(inside):
+            break
+        part = _clip(inside, at, base, base + width - 1, base)
         if part:
             following[0x80 | index] = _below(tail - 1, part)
     return SpellingNode(following)

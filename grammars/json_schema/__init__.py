@@ -5,6 +5,6 @@ facts, keywords, formula  what a schema asks of a value of one type: a formula o
 outline, profile, cases   formulas multiplied out, less what contradicts itself
 context, values           the nodes: each value that occurs, with its alternatives
 scalars, items, members   make the alternatives of a case; `writable` drops dead ends
-objects, arrays           nodes; keys, names, strings, numbers, layout: terminals
+objects, arrays           nodes; keys, names, name_kinds, strings, numbers, layout: terminals
 relaxing                  `strict=False`
 """

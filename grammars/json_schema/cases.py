@@ -21,10 +21,12 @@ def cases(
     the schemas that it comes from, for errors."""
     if not isinstance(formula, (facts.All, facts.Any)):
         return [(formula,)]
-    if isinstance(formula, facts.All) and not any(
-        isinstance(part, facts.Any) for part in formula.parts
-    ):
-        return [formula.parts]  # type: ignore[list-item]  # no Any: facts only
+    if isinstance(formula, facts.All):
+        for part in formula.parts:
+            if isinstance(part, facts.Any):
+                break
+        else:
+            return [formula.parts]  # type: ignore[list-item]  # no Any: facts only
     found: dict[frozenset[Fact], Conjunction] = {}
     opposites: dict[int, list[Fact]] = {}  # by id of a choice
     todo: list[tuple[dict[Fact, None], Profile, tuple[Formula, ...]]]

@@ -108,8 +108,9 @@ def _pointers(value: Value) -> list[str]:
     return sorted(item.schema.pointer for item in value if isinstance(item, Literal)) or [""]
 
 
-def too_complex(pointer: str, what: str) -> NoReturn:
-    """Raise `grammar_too_complex` for a schema."""
+def too_complex(value: Value, what: str) -> NoReturn:
+    """Raise `grammar_too_complex` for a Value."""
+    pointer = pointer_of(value)
     raise GrammarError(
         "grammar_too_complex", f"JSON Schema {pointer or '#'}: {what}", pointer=pointer
     )

@@ -97,6 +97,10 @@ class Document:
             found = self._schemas[key] = Schema(self, kept, place, depth, base, scope)
         return found
 
+    def that_asks(self, asked: Hashable | None, scope: Scope) -> Schema | None:
+        """The first schema that asks this, if there was one."""
+        return self._same.get((asked, scope))
+
     def same(self, schema: Schema) -> Schema:
         """See `Schema.same`."""
         if isinstance(schema.value, bool) or self._nested >= MAX_ALIKE:
@@ -199,32 +203,36 @@ class Document:
         found = _DRAFT.search(uri) if isinstance(uri, str) else None
         return int(found[1] or found[2]) if found else 2020
 
+    def _identifier(self, value: Json) -> str | None:
+        """What a schema says that its own URI is."""
+        if isinstance(value, bool) or (self.draft <= 7 and "$ref" in value):
+            return None  # siblings of $ref mean nothing there
+        found = value.get("id" if self.draft == 4 else "$id")
+        return found if isinstance(found, str) and found[:1] != "#" else None
+
     def _base(self, value: Json, base: str) -> str:
-        if isinstance(value, bool):
-            return base
-        if self.draft <= 7 and "$ref" in value:
-            return base  # siblings of $ref mean nothing there
-        identifier = value.get("id" if self.draft == 4 else "$id")
-        if isinstance(identifier, str) and identifier[:1] != "#":
-            return urldefrag(urljoin(base, identifier))[0]
-        return base
+        identifier = self._identifier(value)
+        return base if identifier is None else urldefrag(urljoin(base, identifier))[0]
 
     def _register(self) -> None:
         """Find every `$id` and anchor. An explicit stack: depth is the user's."""
         id_keyword = "id" if self.draft == 4 else "$id"
-        todo: list[tuple[Json, _Trail | None]] = [(self._value, None)]
+        todo: list[tuple[Json, str, _Trail | None]] = [(self._value, "", None)]
         while todo:
-            value, trail = todo.pop()
+            value, base, trail = todo.pop()
             if isinstance(value, bool):
                 continue
             if id_keyword in value or not _ANCHORS.isdisjoint(value):
-                self._register_one(self.at(_pointer(trail)), value.get(id_keyword))
+                pointer = _pointer(trail)
+                schema = self.schema(value, (None, pointer, None), pointer.count("/"), base)
+                self._register_one(schema, value.get(id_keyword))
+                base = schema.base
             for keyword, part, below in subschemas(value):
-                todo.append((below, (trail, keyword, part)))
+                todo.append((below, base, (trail, keyword, part)))
 
     def _register_one(self, schema: Schema, identifier: Json) -> None:
         value = schema.value
-        if self._base(value, "\0") != "\0":
+        if self._identifier(value) is not None:
             self._resources.setdefault(schema.base, schema)
         anchors = [value.get("$anchor"), value.get("$dynamicAnchor")]
         if isinstance(identifier, str) and identifier[:1] == "#":

@@ -7,7 +7,7 @@ must not) satisfy, or a choice of Values. Facts speak of a value of one type; ea
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ramify.grammars.json_schema.schema import Schema
+from ramify.grammars.json_schema.schema import Part, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,14 @@ def satisfying(schema: Schema) -> Value:
             asked = frozenset((Literal(schema),))
         schema.asked = asked
     return asked
+
+
+def satisfying_below(schema: Schema, keyword: str, part: Part = None) -> Value:
+    """As `satisfying`, of what is under a keyword."""
+    value = schema.value[keyword] if part is None else schema.value[keyword][part]
+    if isinstance(value, bool):
+        return ANYTHING if value else NOTHING
+    return satisfying(schema.below(keyword, part))
 
 
 def negate_value(value: Value) -> Value:
@@ -265,20 +273,26 @@ def all_of(parts: "list[Formula]") -> Formula:
     """The conjunction, simplified."""
     out: list[Formula] = []
     for part in parts:
-        if part == FALSE:
+        if isinstance(part, All):
+            out += part.parts
+        elif isinstance(part, Any) and not part.parts:
             return FALSE
-        out += part.parts if isinstance(part, All) else (part,)
-    return out[0] if len(out) == 1 else All(tuple(out))
+        else:
+            out.append(part)
+    return out[0] if len(out) == 1 else All(tuple(out)) if out else TRUE
 
 
 def any_of(parts: "list[Formula]") -> Formula:
     """The disjunction, simplified."""
     out: list[Formula] = []
     for part in parts:
-        if part == TRUE:
+        if isinstance(part, Any):
+            out += part.parts
+        elif isinstance(part, All) and not part.parts:
             return TRUE
-        out += part.parts if isinstance(part, Any) else (part,)
-    return out[0] if len(out) == 1 else Any(tuple(out))
+        else:
+            out.append(part)
+    return out[0] if len(out) == 1 else Any(tuple(out)) if out else FALSE
 
 
 def _outside(low: int, high: int | None, make: "type[Size] | type[Length]") -> Formula:

@@ -22,6 +22,7 @@ from ramify.grammars.json_schema.facts import (
     any_of,
     negate,
 )
+from ramify.grammars.json_schema.json_values import TYPES
 from ramify.grammars.json_schema.keywords import Options, constant, item_schemas, mapping, own_facts
 from ramify.grammars.json_schema.outline import Outlines
 from ramify.grammars.json_schema.profile import Profile, plain_facts
@@ -63,9 +64,10 @@ class Formulas:
     def __init__(self, options: Options) -> None:
         self._options = options
         self.outlines = Outlines()
-        self._made: dict[tuple[Schema, str], Formula] = {}
+        self._made: dict[str, dict[Schema, Formula]] = {kind: {} for kind in TYPES}
         self._cases: dict[tuple[Schema, str], list[Case]] = {}
-        self._open: list[tuple[Schema, str]] = []  # being made: a cycle is a $ref to itself
+        # being made: a cycle is a $ref to itself
+        self._open: dict[tuple[Schema, str], None] = {}
 
     def of_value(self, value: Value, kind: str) -> Formula:
         """What a Value asks of a value of this type."""
@@ -87,16 +89,35 @@ class Formulas:
         """What a schema asks of a value of this type."""
         if isinstance(schema.value, bool):
             return TRUE if schema.value else FALSE
-        key = (schema, kind)
-        found = self._made.get(key)
+        made = self._made[kind]
+        found = made.get(schema)
         if found is None:
-            with _Opened(self._open, key):
-                if _needs_cases(schema, kind):
-                    found = any_of([formula for formula, _ in self.cases(schema, kind)])
-                else:
-                    found = self._conjunction(schema, kind)
-            self._made[key] = found
+            self._begin(schema, kind)
+            if _needs_cases(schema, kind):
+                found = any_of([formula for formula, _ in self.cases(schema, kind)])
+            else:
+                found = self._conjunction(schema, kind)
+            self._open.popitem()
+            made[schema] = found
         return found
+
+    def _begin(self, schema: Schema, what: str) -> None:
+        """Mark a formula as being made; one that needs itself has no meaning."""
+        key = (schema, what)
+        if key in self._open:
+            raise GrammarError(
+                "invalid_json_schema",
+                f"JSON Schema {schema.pointer or '#'}: refers to itself about the same value",
+                pointer=schema.pointer,
+            )
+        if len(self._open) >= MAX_IN_PLACE:
+            raise GrammarError(
+                "grammar_too_complex",
+                f"JSON Schema {schema.pointer or '#'}: more than {MAX_IN_PLACE} combinators and "
+                "references deep about one value",
+                pointer=schema.pointer,
+            )
+        self._open[key] = None
 
     def _conjunction(self, schema: Schema, kind: str) -> Formula:
         if schema.document.draft <= 7 and "$ref" in schema.value:
@@ -104,13 +125,14 @@ class Formulas:
         parts = own_facts(schema, kind, self._options)
         if parts is None:
             return FALSE
-        for keyword in schema.value:
-            make = _IN_PLACE.get(keyword)
-            if make is not None:
-                part = make(self, schema, keyword, kind)
-                if part == FALSE:
-                    return FALSE
-                parts.append(part)
+        if not _IN_PLACE_KEYWORDS.isdisjoint(schema.value):
+            for keyword in schema.value:
+                make = _IN_PLACE.get(keyword)
+                if make is not None:
+                    part = make(self, schema, keyword, kind)
+                    if part == FALSE:
+                        return FALSE
+                    parts.append(part)
         return all_of(parts)
 
     # -- unevaluated*: formulas with what was evaluated where each of them holds
@@ -122,9 +144,9 @@ class Formulas:
         key = (schema, kind)
         found = self._cases.get(key)
         if found is None:
-            with _Opened(self._open, (schema, kind + " cases")):
-                found = self._make_cases(schema, kind)
-            self._cases[key] = found
+            self._begin(schema, kind + " cases")
+            found = self._cases[key] = self._make_cases(schema, kind)
+            self._open.popitem()
         return found
 
     def _make_cases(self, schema: Schema, kind: str) -> list[Case]:
@@ -142,13 +164,13 @@ class Formulas:
     def _close(self, schema: Schema, kind: str, case: Case) -> Case:
         formula, evaluated = case
         if kind == "object" and "unevaluatedProperties" in schema.value:
-            rest: Value = facts.satisfying(schema.child("unevaluatedProperties"))
+            rest: Value = facts.satisfying_below(schema, "unevaluatedProperties")
             if not evaluated.members:
                 keys = Keys(None, evaluated.names, evaluated.patterns)
                 formula = all_of([formula, facts.Members(keys, rest)])
             evaluated = evaluated._replace(members=True)
         if kind == "array" and "unevaluatedItems" in schema.value:
-            rest = facts.satisfying(schema.child("unevaluatedItems"))
+            rest = facts.satisfying_below(schema, "unevaluatedItems")
             if not evaluated.items:
                 if evaluated.contained:
                     rest = frozenset((OneOfValues((rest, *sorted(evaluated.contained, key=repr))),))
@@ -163,12 +185,12 @@ class Formulas:
         if keyword == "allOf":
             out: list[Case] = [(TRUE, NOTHING_EVALUATED)]
             for index in range(len(value)):
-                out = _product(out, self.cases(schema.child(keyword, index), kind))
+                out = _product(out, self.cases(schema.below(keyword, index), kind))
             return out
         if keyword == "anyOf" or (keyword == "oneOf" and schema.is_relaxed(keyword)):
             return self._any_cases(schema, keyword, kind)
         if keyword == "oneOf":
-            branches = [schema.child(keyword, index) for index in range(len(value))]
+            branches = [schema.below(keyword, index) for index in range(len(value))]
             out = []
             for index, branch in enumerate(branches):
                 others = [negate(self.of_schema(other, kind)) for other in branches]
@@ -183,7 +205,7 @@ class Formulas:
                 if isinstance(needed, list):
                     found: list[Case] = [(_needs(name, needed), NOTHING_EVALUATED)]
                 else:
-                    with_it = self.cases(schema.child(keyword, name), kind)
+                    with_it = self.cases(schema.below(keyword, name), kind)
                     found = [(facts.Member(name, NOTHING), NOTHING_EVALUATED)]
                     found += [
                         (all_of([facts.Required(name), part]), seen) for part, seen in with_it
@@ -213,10 +235,10 @@ class Formulas:
         return [(formula, seen) for formula, seen, held in out if held]
 
     def _if_cases(self, schema: Schema, kind: str) -> list[Case]:
-        condition = schema.child("if")
+        condition = schema.below("if")
         true: list[Case] = [(TRUE, NOTHING_EVALUATED)]
-        then = self.cases(schema.child("then"), kind) if "then" in schema.value else true
-        other = self.cases(schema.child("else"), kind) if "else" in schema.value else true
+        then = self.cases(schema.below("then"), kind) if "then" in schema.value else true
+        other = self.cases(schema.below("else"), kind) if "else" in schema.value else true
         failed: list[Case] = [(negate(self.of_schema(condition, kind)), NOTHING_EVALUATED)]
         return _product(self.cases(condition, kind), then) + _product(failed, other)
 
@@ -249,12 +271,12 @@ class Formulas:
         return any_of(out)
 
     def _not(self, schema: Schema, keyword: str, kind: str) -> Formula:
-        return negate(self.of_schema(schema.child(keyword), kind))
+        return negate(self.of_schema(schema.below(keyword), kind))
 
     def _if(self, schema: Schema, keyword: str, kind: str) -> Formula:
-        condition = self.of_schema(schema.child("if"), kind)
-        then = self.of_schema(schema.child("then"), kind) if "then" in schema.value else TRUE
-        other = self.of_schema(schema.child("else"), kind) if "else" in schema.value else TRUE
+        condition = self.of_schema(schema.below("if"), kind)
+        then = self.of_schema(schema.below("then"), kind) if "then" in schema.value else TRUE
+        other = self.of_schema(schema.below("else"), kind) if "else" in schema.value else TRUE
         if then == other == TRUE:
             return TRUE
         return any_of([all_of([condition, then]), all_of([negate(condition), other])])
@@ -269,7 +291,7 @@ class Formulas:
             elif isinstance(needed, str):
                 parts.append(_needs(name, [needed]))
             else:
-                asked = self.of_schema(schema.child(keyword, name), kind)
+                asked = self.of_schema(schema.below(keyword, name), kind)
                 parts.append(any_of([facts.Member(name, NOTHING), asked]))
         return all_of(parts)
 
@@ -289,32 +311,7 @@ _IN_PLACE: dict[str, Callable[[Formulas, Schema, str, str], Formula]] = {
 }
 
 
-class _Opened:
-    """Marks a formula as being made; one that needs itself has no meaning."""
-
-    def __init__(self, stack: list[tuple[Schema, str]], key: tuple[Schema, str]) -> None:
-        self._stack = stack
-        self._key = key
-
-    def __enter__(self) -> None:
-        schema = self._key[0]
-        if self._key in self._stack:
-            raise GrammarError(
-                "invalid_json_schema",
-                f"JSON Schema {schema.pointer or '#'}: refers to itself about the same value",
-                pointer=schema.pointer,
-            )
-        if len(self._stack) >= MAX_IN_PLACE:
-            raise GrammarError(
-                "grammar_too_complex",
-                f"JSON Schema {schema.pointer or '#'}: more than {MAX_IN_PLACE} combinators and "
-                "references deep about one value",
-                pointer=schema.pointer,
-            )
-        self._stack.append(self._key)
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.pop()
+_IN_PLACE_KEYWORDS = frozenset(_IN_PLACE)
 
 
 def _needs_cases(schema: Schema, kind: str) -> bool:
@@ -341,7 +338,7 @@ def _branches(schema: Schema, keyword: str) -> list[Schema]:
     branches = schema.get(keyword)
     if not isinstance(branches, list) or not branches:
         schema.invalid(keyword, "must be a non-empty list of schemas")
-    return [schema.child(keyword, index) for index in range(len(branches))]
+    return [schema.below(keyword, index) for index in range(len(branches))]
 
 
 def _needs(name: str, needed: list[str]) -> Formula:
@@ -363,6 +360,6 @@ def _own_evaluated(schema: Schema, kind: str) -> Evaluated:
         first, rest = item_schemas(schema)
         contained = frozenset[Value]()
         if "contains" in schema.value and schema.document.draft >= 2020:
-            contained = frozenset((facts.satisfying(schema.child("contains")),))
+            contained = frozenset((facts.satisfying_below(schema, "contains"),))
         return Evaluated(num_items=len(first), items=rest is not None, contained=contained)
     return NOTHING_EVALUATED

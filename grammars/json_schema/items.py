@@ -16,7 +16,7 @@ class Items:
         self._context = context
         self._scalars = scalars
 
-    def add(self, owner: ValueNode, conjunction: Conjunction, pointer: str) -> None:
+    def add(self, owner: ValueNode, conjunction: Conjunction) -> None:
         """Add the arrays of a case to a value's alternatives."""
         low, high = 0, None  # type: tuple[int, int | None]
         unique: Schema | None = None
@@ -40,7 +40,7 @@ class Items:
             return
         num_first = max(edges)
         if num_first > self._context.budget.limits.explored_states:
-            too_complex(pointer, f"an item at index {num_first}")
+            too_complex(owner.value, f"an item at index {num_first}")
         ways = [self._ways(conjunction, counted, index) for index in range(num_first + 1)]
         counters = tuple(Counter(item.start, item.low, item.high) for item in counted)
         made = ArrayNode(ways[:-1], ways[-1], low, high, counters, self._context.layout)

@@ -67,7 +67,7 @@ def own_facts(schema: Schema, kind: str, options: Options) -> list[Formula] | No
     """Facts of the keywords about a value of this type itself; None where the type is wrong."""
     value = schema.value
     out: list[Formula] = []
-    if "type" in value:
+    if "type" in value and value["type"] != kind:
         allowed = value["type"] if isinstance(value["type"], list) else [value["type"]]
         for name in allowed:
             if name not in TYPES and name != "integer":
@@ -89,9 +89,9 @@ def own_facts(schema: Schema, kind: str, options: Options) -> list[Formula] | No
         if found == FALSE:
             return None
         out.append(found)
-    by_type = _BY_TYPE.get(kind)
-    if by_type is not None:
-        by_type(schema, out, options)
+    keywords = _ABOUT.get(kind)
+    if keywords is not None and not keywords.isdisjoint(value):
+        _BY_TYPE[kind](schema, out, options)
     return out
 
 
@@ -173,27 +173,27 @@ def _array_facts(schema: Schema, out: list[Formula], options: Options) -> None:
         low = _count(schema, "minContains", 1) or 0
         high = _count(schema, "maxContains", None)
         if low or high is not None:
-            wanted = facts.satisfying(schema.child("contains"))
+            wanted = facts.satisfying_below(schema, "contains")
             out.append(facts.SomeItems(0, wanted, low, high))
     if schema.get("uniqueItems") is True:
         out.append(facts.Unique(schema))
 
 
 def _of_others(schema: Schema, keyword: str) -> Value:
-    return facts.satisfying(schema.child(keyword)) if keyword in schema.value else ANYTHING
+    return facts.satisfying_below(schema, keyword) if keyword in schema.value else ANYTHING
 
 
 def item_schemas(schema: Schema) -> tuple[list[Schema], Schema | None]:
     """The schemas of the first items, and that of the rest."""
     items = schema.get("items")
     if isinstance(items, list):  # up to draft 2019-09
-        first = [schema.child("items", index) for index in range(len(items))]
-        return first, schema.child("additionalItems") if "additionalItems" in schema.value else None
+        first = [schema.below("items", index) for index in range(len(items))]
+        return first, schema.below("additionalItems") if "additionalItems" in schema.value else None
     prefix = schema.get("prefixItems", [])
     if not isinstance(prefix, list):
         schema.invalid("prefixItems", "must be a list of schemas")
-    first = [schema.child("prefixItems", index) for index in range(len(prefix))]
-    return first, schema.child("items") if "items" in schema.value else None
+    first = [schema.below("prefixItems", index) for index in range(len(prefix))]
+    return first, schema.below("items") if "items" in schema.value else None
 
 
 def _object_facts(schema: Schema, out: list[Formula], options: Options) -> None:
@@ -202,14 +202,14 @@ def _object_facts(schema: Schema, out: list[Formula], options: Options) -> None:
         out.append(facts.Size(*bounds))
     names = mapping(schema, "properties") if "properties" in schema.value else {}
     for name in names:
-        out.append(facts.Member(name, facts.satisfying(schema.child("properties", name))))
+        out.append(facts.Member(name, facts.satisfying_below(schema, "properties", name)))
     required = schema.get("required", [])
     if isinstance(required, list):  # draft 3 wrote a boolean here: no meaning since
         out += [facts.Required(name) for name in required]
     patterns = mapping(schema, "patternProperties") if "patternProperties" in schema.value else {}
     for pattern in patterns:
         schema.note_pattern("patternProperties", pattern)
-        if asked := facts.satisfying(schema.child("patternProperties", pattern)):
+        if asked := facts.satisfying_below(schema, "patternProperties", pattern):
             out.append(facts.Members(Keys(pattern), asked))
     if asked := _of_others(schema, "additionalProperties"):
         keys = Keys(None, frozenset(names), frozenset(patterns))
@@ -218,6 +218,24 @@ def _object_facts(schema: Schema, out: list[Formula], options: Options) -> None:
         out.append(facts.Members(Keys(outside_value=asked), NOTHING))
 
 
+_ABOUT = {
+    "number": frozenset(
+        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+    ),
+    "string": frozenset(("minLength", "maxLength", "pattern", "format")),
+    "array": frozenset(
+        [
+            *("minItems", "maxItems", "items", "prefixItems", "additionalItems", "uniqueItems"),
+            *("contains", "minContains", "maxContains"),
+        ]
+    ),
+    "object": frozenset(
+        [
+            *("minProperties", "maxProperties", "properties", "required", "patternProperties"),
+            *("additionalProperties", "propertyNames"),
+        ]
+    ),
+}
 _BY_TYPE: dict[str, Callable[[Schema, list[Formula], Options], None]] = {
     "number": _number_facts,
     "string": _string_facts,

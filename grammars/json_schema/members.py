@@ -1,24 +1,29 @@
 """Objects of a case: which names their members have, and what each member has to be."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
-from ramify.grammars.automata import CharAutomaton, SideBySide, Table, Words, explore, few_texts
+from ramify.grammars.automata import CharAutomaton, Words
 from ramify.grammars.json_schema import facts, strings
 from ramify.grammars.json_schema.cases import Conjunction
 from ramify.grammars.json_schema.context import Context, ValueNode, too_complex
 from ramify.grammars.json_schema.facts import NOTHING, Value
-from ramify.grammars.json_schema.names import ClassifiedNames, without
+from ramify.grammars.json_schema.name_kinds import (
+    Condition,
+    Kind,
+    NameKinds,
+    conditions_of,
+    is_among,
+)
+from ramify.grammars.json_schema.names import without
 from ramify.grammars.json_schema.objects import ObjectNode, Wanted
 from ramify.grammars.json_schema.scalars import Scalars
 from ramify.grammars.machine import Node
 from ramify.grammars.products import Product
 
-MAX_LISTED_NAMES = 64  # a finite set of other names up to this size is written out
 MAX_WANTED = 4  # members of names that are not known, each wanted for something
-Held = frozenset["str | Value"]  # conditions on a name, those that it meets
 
 
 class Listed(NamedTuple):
@@ -35,15 +40,15 @@ class Members:
         self._context = context
         self._scalars = scalars
 
-    def add(self, owner: ValueNode, conjunction: Conjunction, pointer: str) -> None:
+    def add(self, owner: ValueNode, conjunction: Conjunction) -> None:
         """Add the objects of a case to a value's alternatives."""
         wanted = [fact for fact in conjunction if isinstance(fact, facts.SomeMember)]
         if len(wanted) > MAX_WANTED:
-            too_complex(pointer, f"more than {MAX_WANTED} members of unknown names are asked for")
+            too_complex(
+                owner.value, f"more than {MAX_WANTED} members of unknown names are asked for"
+            )
         rest = tuple(fact for fact in conjunction if not isinstance(fact, facts.SomeMember))
-        _Case(self._context, self._scalars, owner, pointer).add(
-            rest, wanted, self._declared(conjunction)
-        )
+        _Case(self._context, self._scalars, owner).add(rest, wanted, self._declared(conjunction))
 
     def _declared(self, conjunction: Conjunction) -> list[str]:
         names: dict[str, None] = {}
@@ -61,11 +66,10 @@ class Members:
 class _Case:
     """One case of one value."""
 
-    def __init__(self, context: Context, scalars: Scalars, owner: ValueNode, pointer: str) -> None:
+    def __init__(self, context: Context, scalars: Scalars, owner: ValueNode) -> None:
         self._context = context
         self._scalars = scalars
         self._owner = owner
-        self._pointer = pointer
 
     def add(
         self,
@@ -88,7 +92,9 @@ class _Case:
                 option.append(None)
             num *= len(option)
         if num > self._context.budget.limits.cases:
-            too_complex(self._pointer, f"more than {num} ways for the members that are asked for")
+            too_complex(
+                self._owner.value, f"more than {num} ways for the members that are asked for"
+            )
         for chosen in product(*options):
             asked = [
                 fact
@@ -191,7 +197,7 @@ class _Case:
     ) -> Listed | None:
         """Set the names that are not declared; or those to declare first."""
         keys = [group.keys for group in groups] + [each.keys for each in wanted]
-        conditions = tuple(dict.fromkeys(part for key in keys for part in _conditions(key)))
+        conditions = tuple(dict.fromkeys(part for key in keys for part in conditions_of(key)))
         if conditions:
             return self._classify(node, groups, wanted, conditions)
         context = self._context
@@ -209,86 +215,56 @@ class _Case:
         node: ObjectNode,
         groups: list[facts.Members],
         wanted: list[facts.SomeMember],
-        conditions: "tuple[str | Value, ...]",
+        conditions: "tuple[Condition, ...]",
     ) -> Listed | None:
         """Other names by which of the conditions they meet."""
 
         @cache
-        def value_of(held: Held) -> Value:
-            parts = [group.value for group in groups if _meets(group.keys, held)]
+        def value_of(kind: Kind) -> Value:
+            parts = [group.value for group in groups if is_among(group.keys, kind)]
             return frozenset[Any]().union(*parts)
 
         context = self._context
-        table, held = context.once(("names", conditions), lambda: self._explored(conditions))
-        may_be = [ends and not value_of(held[at]) >= NOTHING for at, ends in enumerate(table.final)]
-        table = table if may_be == table.final else table.ending(may_be)
-        listed = self._few(table, node)
+        names = context.once(("names", conditions), lambda: self._kinds_of_names(conditions))
+        kinds = [kind for kind in names.all if not value_of(kind) >= NOTHING]
+        listed = names.few(kinds, node.names)
         if listed is not None:
             if listed:
                 return Listed(listed, are_all=True)
             node.wanted = self._wanted({}, {}, wanted)
             return None
-        kinds = dict.fromkeys(held[at] for at, ends in enumerate(may_be) if ends)
-        of_declared = {
-            held[at] for name in node.names if (at := table.state_after(name)) is not None
-        }
+        of_declared = {names.of_name(name) for name in node.names}
         for kind in [*kinds]:
-            is_wanted = any(_meets(each.keys, kind) for each in wanted)
+            is_wanted = any(is_among(each.keys, kind) for each in wanted)
             if is_wanted or kind in of_declared:
-                of_kind = (ends and held[at] == kind for at, ends in enumerate(may_be))
-                few = self._few(table.ending(of_kind), node)
+                few = names.few((kind,), node.names)
                 if few and is_wanted:  # there might be none left when they are wanted
                     return Listed(few, are_all=False)
                 if few is not None and not few:
-                    del kinds[kind]
-        number = {kind: label for label, kind in enumerate(kinds)}
-        labels = {
-            at: number[held[at]] for at, ends in enumerate(may_be) if ends and held[at] in number
-        }
-        if len(labels) < sum(may_be):
-            table = table.ending(at in labels for at in range(len(held)))
+                    kinds.remove(kind)
         node.other_values = [context.node(value_of(kind)) for kind in kinds]
         node.wanted = self._wanted(
             {label: value_of(kind) for label, kind in enumerate(kinds)},
             dict(enumerate(kinds)),
             wanted,
         )
-        names = context.once(
-            ("terminal", conditions, *labels.items()),
-            lambda: ClassifiedNames(table, labels, context.layout.after_colon),
-        )
-        node.other_names = without(names, node.trie, context.budget)
+        terminal = names.terminal(kinds, context.layout.after_colon)
+        node.other_names = without(terminal, node.trie, context.budget)
         return None
 
-    def _few(self, table: Table, node: ObjectNode) -> list[str] | None:
-        """The names of a table that are not declared, if they are few."""
-        found = few_texts(table, MAX_LISTED_NAMES + len(node.names))
-        left = None if found is None else sorted({*found} - {*node.names})
-        return left if left is None or len(left) <= MAX_LISTED_NAMES else None
-
-    def _explored(self, conditions: "tuple[str | Value, ...]") -> tuple[Table, list[Held]]:
-        """Any names, and the conditions that hold at each state."""
-        automata = [
-            self._scalars.pattern(part) if isinstance(part, str) else self._name_automaton(part)
-            for part in conditions
-        ]
-        found = explore(
-            SideBySide(automata, lambda _: True), self._context.budget, "property names"
-        )
-        held = [
-            frozenset(
-                part
-                for part, automaton, state in zip(conditions, automata, states, strict=True)
-                if state is not None and automaton.accepts(state)
-            )
-            for states in found.states
-        ]
-        return found.table, held
+    def _kinds_of_names(self, conditions: "tuple[Condition, ...]") -> NameKinds:
+        automata = {
+            each: self._scalars.pattern(each)
+            if isinstance(each, str)
+            else self._name_automaton(each)
+            for each in conditions
+        }
+        return NameKinds(automata, self._context.budget)
 
     def _wanted(
         self,
         values: Mapping[int, Value],
-        held: Mapping[int, Held],
+        kinds: Mapping[int, Kind],
         wanted: list[facts.SomeMember],
     ) -> Wanted | None:
         """The values of other members that are wanted for one or more things, by label."""
@@ -296,27 +272,9 @@ class _Case:
             return None
         found: dict[tuple[int, int], Node] = {}
         for label, value in values.items():
-            may = [bit for bit, each in enumerate(wanted) if _meets(each.keys, held[label])]
+            may = [bit for bit, each in enumerate(wanted) if is_among(each.keys, kinds[label])]
             for picked in range(1, 1 << len(may)):
                 chosen = [bit for at, bit in enumerate(may) if picked >> at & 1]
                 asked = value.union(*(wanted[bit].value for bit in chosen))
                 found[label, sum(1 << bit for bit in chosen)] = self._context.node(asked)
         return Wanted(found, len(wanted))
-
-
-def _conditions(keys: facts.Keys) -> "Iterator[str | Value]":
-    """What has to be known of a name to tell whether it is one of these."""
-    if keys.pattern is not None:
-        yield keys.pattern
-    yield from sorted(keys.outside_patterns)
-    if keys.outside_value is not None:
-        yield keys.outside_value
-
-
-def _meets(keys: facts.Keys, held: Held) -> bool:
-    """Is a name (not a declared one) for which just these conditions hold among the keys?"""
-    return (
-        (keys.pattern is None or keys.pattern in held)
-        and not keys.outside_patterns & held
-        and keys.outside_value not in held
-    )

@@ -91,16 +91,7 @@ class ClassifiedNames(NameTerminal):
     @property
     def is_endless(self) -> bool:
         """Are there names without end?"""
-        following = {
-            state: {target for target in row if target is not None}
-            for state, row in enumerate(self._table.rows)
-        }
-        while ends := [state for state, targets in following.items() if not targets]:
-            for state in ends:
-                del following[state]
-            for targets in following.values():
-                targets.difference_update(ends)
-        return bool(following)  # what is left goes round in circles
+        return self._table.is_endless
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """The bytes of the characters that lead on; a quote where the table accepts."""

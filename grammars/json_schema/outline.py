@@ -104,7 +104,7 @@ class Outlines:
         for keyword in ("allOf", "anyOf", "oneOf"):
             branches = value.get(keyword)
             if isinstance(branches, list):
-                found = [self.of_schema(schema.child(keyword, at)) for at in range(len(branches))]
+                found = [self.of_schema(schema.below(keyword, at)) for at in range(len(branches))]
                 for branch in found if keyword == "allOf" else (_union(found),):
                     out = out.both(branch)
         return out

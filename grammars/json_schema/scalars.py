@@ -11,6 +11,7 @@ from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema import facts, strings
 from ramify.grammars.json_schema.cases import Conjunction, booleans, numbers
 from ramify.grammars.json_schema.context import Context, too_complex
+from ramify.grammars.json_schema.facts import Value
 from ramify.grammars.json_schema.layout import BOOLEANS, NULL
 from ramify.grammars.json_schema.numbers import NumberSet, number
 from ramify.grammars.limits import Budget
@@ -51,7 +52,7 @@ class Scalars:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def terminal(self, kind: str, conjunction: Conjunction, pointer: str) -> Terminal | None:
+    def terminal(self, kind: str, conjunction: Conjunction, value: Value) -> Terminal | None:
         """What a case of null, boolean, number or string may be; None where nothing."""
         if kind == "null":
             return NULL
@@ -59,19 +60,19 @@ class Scalars:
             return BOOLEANS.get(booleans(conjunction))
         if kind == "string":
             return self.string(conjunction)
-        allowed, listed = self.number(conjunction, pointer)
+        allowed, listed = self.number(conjunction, value)
         if listed is not None:
             return number_list(listed, allowed.plain) if listed else None
         found = number(allowed)
         return None if found.is_empty else found
 
     def number(
-        self, conjunction: Conjunction, pointer: str
+        self, conjunction: Conjunction, value: Value
     ) -> tuple[NumberSet, frozenset[Fraction] | None]:
         """The numbers of a case: a set; if they are listed, the list."""
         allowed, listed = numbers(conjunction)
         if len(allowed.no_steps) > 1:
-            too_complex(pointer, "more than one multipleOf under not")
+            too_complex(value, "more than one multipleOf under not")
         if listed is not None:
             listed = frozenset(value for value in listed if allowed.contains(value))
         return allowed, listed

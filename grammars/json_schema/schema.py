@@ -54,6 +54,7 @@ class Schema:
     """A subschema in its place. Compared by identity: the document makes each place once."""
 
     __slots__ = (
+        "_below",
         "_children",
         "_pointer",
         "asked",
@@ -77,6 +78,7 @@ class Schema:
         self.base = base  # URI that its references are relative to
         self.scope = scope  # of anchors that are dynamic in several resources
         self._children: dict[tuple[str, Part], Schema] = {}
+        self._below: dict[tuple[str, Part], Schema] = {}
         self.known_same: Schema | None = None
         self.asked: Any = None  # by a value that satisfies it; kept by `facts.satisfying`
 
@@ -113,6 +115,16 @@ class Schema:
         for keyword, part, _ in subschemas(self.value):
             yield keyword, self.child(keyword, part)
 
+    def below(self, keyword: str, part: Part = None) -> "Schema":
+        """The one schema of those that mean the same as what is under a keyword."""
+        found = self._below.get((keyword, part))
+        if found is None:
+            value = self.value[keyword] if part is None else self.value[keyword][part]
+            asked = _plainly_asked(value) if isinstance(value, dict) else None
+            found = self.document.that_asks(asked, self.scope) or self.child(keyword, part).same
+            self._below[keyword, part] = found
+        return found
+
     @property
     def same(self) -> "Schema":
         """One schema for many that mean the same: what a mere reference leads to; or the first
@@ -130,7 +142,7 @@ class Schema:
         out: list[Hashable] = []
         for keyword, part in self.value.items():
             if keyword in _PLAIN:
-                out += (keyword, repr(part))
+                out += (keyword, part if isinstance(part, str) else (repr(part),))
             elif keyword not in _NO_MEANING_HERE:
                 below = self._asked_below(keyword, part)
                 if below is None:
@@ -143,7 +155,7 @@ class Schema:
         if isinstance(value, bool) and _ONE in shapes:
             return value
         if isinstance(value, dict) and _ONE in shapes:
-            return self.child(keyword).same
+            return self.below(keyword)
         if isinstance(value, list) and _LIST in shapes:
             parts = [(at, item) for at, item in enumerate(value)]
         elif isinstance(value, dict) and _MAP in shapes:
@@ -153,7 +165,7 @@ class Schema:
         out: list[Hashable] = [keyword]
         for part, item in parts:
             if isinstance(item, dict):
-                out += (part, self.child(keyword, part).same)
+                out += (part, self.below(keyword, part))
             elif isinstance(item, bool):
                 out += (part, item)
             else:
@@ -182,6 +194,17 @@ class Schema:
         raise GrammarError(
             "invalid_json_schema", f"JSON Schema {pointer}: {keyword}: {why}", pointer=pointer
         )
+
+
+def _plainly_asked(value: dict[str, Json]) -> Hashable | None:
+    """As `Schema.asks`, where it has no subschemas."""
+    out: list[Hashable] = []
+    for keyword, part in value.items():
+        if keyword in _PLAIN:
+            out += (keyword, part if isinstance(part, str) else (repr(part),))
+        elif keyword not in NO_MEANING:
+            return None
+    return tuple(out)
 
 
 def subschemas(value: Json) -> Iterator[tuple[str, Part, Json]]:

@@ -1,7 +1,7 @@
 """The nodes of a schema: each Value that occurs, with its alternatives."""
 
 from ramify.grammars.errors import GrammarError
-from ramify.grammars.json_schema.context import Context, ValueNode, pointer_of
+from ramify.grammars.json_schema.context import Context, ValueNode
 from ramify.grammars.json_schema.document import Document
 from ramify.grammars.json_schema.facts import NOTHING, satisfying
 from ramify.grammars.json_schema.items import Items
@@ -49,14 +49,13 @@ class Builder:
     def _expand(self, node: ValueNode) -> None:
         if node.value == NOTHING:
             return
-        pointer = pointer_of(node.value)
         for kind, conjunctions in self._context.kinds(node.value):
             for conjunction in conjunctions:
                 if kind == "object":
-                    self._members.add(node, conjunction, pointer)
+                    self._members.add(node, conjunction)
                 elif kind == "array":
-                    self._items.add(node, conjunction, pointer)
+                    self._items.add(node, conjunction)
                 else:
-                    terminal = self._scalars.terminal(kind, conjunction, pointer)
+                    terminal = self._scalars.terminal(kind, conjunction, node.value)
                     if terminal is not None:
                         node.terminals.append(terminal)
