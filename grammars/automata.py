@@ -230,20 +230,20 @@ class Explorable(Protocol):
 
 def explore(automaton: Explorable, budget: Budget, what: str) -> Explored:
     """The reachable part of an automaton, less the states that cannot accept."""
-    number: dict[Hashable, int] = {None: -1}
+    number: dict[Hashable, int | None] = {None: None}
     states: list[State] = []
     rows: Rows = []
-
-    def numbered(state: State) -> int | None:
-        found = number.setdefault(state, len(states))
-        if found == len(states):
-            states.append(state)
-        return None if found < 0 else found
-
-    numbered(automaton.start)
+    if automaton.start is not None:
+        number[automaton.start] = 0
+        states.append(automaton.start)
     while len(rows) < len(states):
         budget.tick(automaton.alphabet.num_classes)
-        rows.append([numbered(target) for target in automaton.row(states[len(rows)])])
+        row = automaton.row(states[len(rows)])
+        for target in dict.fromkeys(row):
+            if target not in number:
+                number[target] = len(states)
+                states.append(target)
+        rows.append([*map(number.__getitem__, row)])
         if len(states) > budget.limits.explored_states:
             raise GrammarError(
                 "grammar_too_complex",

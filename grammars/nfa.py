@@ -42,7 +42,15 @@ class Hit(NamedTuple):
 class Nfa:
     """States 0..num_states-1. A state has one move by a character, or empty moves, or neither."""
 
-    def __init__(self, tree: syntax.Tree, budget: Budget, *, search: bool = False) -> None:
+    def __init__(
+        self,
+        tree: syntax.Tree,
+        budget: Budget,
+        *,
+        any_before: bool = False,
+        any_after: bool = False,
+    ) -> None:
+        """Of the tree's texts; with any text before them, and after them."""
         self._budget = budget
         self.moves: list[tuple[CharSet, int] | None] = []
         self.edges: list[list[tuple[Guard | None, int]]] = []
@@ -50,12 +58,9 @@ class Nfa:
         self.guards = set[Guard]()  # of all empty moves
         self.has_dead_ends = False  # moves by a character that there is not
         self.final = self._new()
-        self.rest: int | None = None  # searching: the state that reads the rest of any text
-        entry = self.final
-        if search:
-            entry = self.rest = self._loop(ANY, entry)
-        entry = self._build(tree, entry)
-        self.entry = self._loop(ANY, entry) if search else entry
+        self.rest = self._loop(ANY, self.final) if any_after else None  # reads the rest of a text
+        entry = self._build(tree, self.final if self.rest is None else self.rest)
+        self.entry = self._loop(ANY, entry) if any_before else entry
 
     @property
     def has_exact_distances(self) -> bool:

@@ -31,7 +31,15 @@ class Regex:
     """The texts that a tree matches as a whole; or, searching, those in which it matches."""
 
     def __init__(self, tree: syntax.Tree, budget: Budget, *, search: bool = False) -> None:
-        self._nfa = nfa = Nfa(tree, budget, search=search)
+        begun = syntax.without_edge(tree, "start")
+        tree = begun or tree
+        ended = syntax.without_edge(tree, "end")
+        self._nfa = nfa = Nfa(
+            ended or tree,
+            budget,
+            any_before=search and begun is None,
+            any_after=search and ended is None,
+        )
         previous = [guard for guard in nfa.guards if isinstance(guard, syntax.Previous)]
         following = [guard for guard in nfa.guards if isinstance(guard, Next)]
         sets = [move[0] for move in nfa.moves if move]
@@ -164,10 +172,14 @@ class Regex:
 
     def _thread(self, classes: int, after: int, obligations: Obligations) -> int:
         key = (classes, after, obligations)
-        with self._lock:  # grammars that are compiled and used at once share patterns
-            found = self._thread_ids.setdefault(key, len(self._threads))
-            if found == len(self._threads):
-                self._threads.append(key)
+        found = self._thread_ids.get(key)
+        if found is None:
+            with self._lock:  # grammars that are compiled and used at once share patterns
+                found = self._thread_ids.get(key)
+                if found is None:
+                    found = len(self._threads)
+                    self._threads.append(key)  # before others can learn its number
+                    self._thread_ids[key] = found
         return found
 
     def _row(self, state: Threads) -> list[Threads | None]:
@@ -224,14 +236,35 @@ class Regex:
         for state in states:
             key = (state, group)
             if key not in self._closures:
-                hits = self.hits((state,), group)
-                self._closures[key] = self._from_hits(hits) if len(hits) <= SMALL else None
-            closure = self._closures[key]
-            if closure is None:
+                closure = self._threads_after((state,), group)
+                self._closures[key] = closure if len(closure) <= SMALL else None
+            found = self._closures[key]
+            if found is None:
                 large.append(state)
             else:
-                out |= closure
-        return out | self._from_hits(self.hits(large, group)) if large else out
+                out |= found
+        return out | self._threads_after(large, group) if large else out
+
+    def _threads_after(self, states: Iterable[int], group: int) -> Threads:
+        if self._nfa.guards:
+            return self._from_hits(self.hits(states, group))
+        nfa = self._nfa
+        out = set[int]()
+        todo = [*states]
+        seen = {*todo}
+        for state in todo:  # which grows meanwhile
+            move = nfa.moves[state]
+            if move:
+                kept = self._bits[state] & self._live_classes[move[1]]
+                if kept:
+                    out.add(self._thread(kept, move[1], NONE))
+            elif state == nfa.final:
+                out.add(ACCEPT)
+            for _, target in nfa.edges[state]:
+                if target not in seen:
+                    seen.add(target)
+                    todo.append(target)
+        return frozenset(out)
 
     def _from_hits(self, hits: Iterable[Hit]) -> Threads:
         """Threads without obligations."""

@@ -85,6 +85,22 @@ def next_chars(tree: Tree) -> tuple[CharSet, bool] | None:
     return None
 
 
+def without_edge(tree: Tree, where: Literal["start", "end"]) -> Tree | None:
+    """What is left of a tree whose texts all have to begin (end) where the whole text does; None
+    if some need not."""
+    if isinstance(tree, Edge):
+        return EMPTY if tree.where == where else None
+    if isinstance(tree, Sequence) and tree.parts:
+        at = 0 if where == "start" else len(tree.parts) - 1
+        part = without_edge(tree.parts[at], where)
+        return part and Sequence((*tree.parts[:at], part, *tree.parts[at + 1 :]))
+    if isinstance(tree, Choice):
+        options = [without_edge(option, where) for option in tree.options]
+        kept = tuple(option for option in options if option is not None)
+        return Choice(kept) if len(kept) == len(options) else None
+    return None
+
+
 def possessive(charset: CharSet, low: int, high: int | None) -> Tree:
     """As many characters of the set as there are, up to `high`."""
     body, stop = Char(charset), Look(Char(charset), True)
