@@ -7,7 +7,7 @@ inside: so most prefixes share their keys.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any
@@ -18,22 +18,23 @@ INT_DIGITS = 30  # no longer numbers: a model that writes digits for ever has to
 FRACTION_DIGITS = 30
 EXPONENT_DIGITS = 3
 _OUT, _PART, _IN = 0, 1, 2  # an interval against the range
+Rational = Fraction | int  # whole numbers are reckoned with as such: ten times as fast
 
 
 @dataclass(frozen=True, slots=True)
 class NumberSet:
     """Which numbers. `step` None: not only multiples."""
 
-    low: Fraction | None = None
+    low: Rational | None = None
     low_open: bool = False
-    high: Fraction | None = None
+    high: Rational | None = None
     high_open: bool = False
-    step: Fraction | None = None
-    no_steps: frozenset[Fraction] = frozenset()  # and no multiple of these
-    excluded: frozenset[Fraction] = frozenset()
+    step: Rational | None = None
+    no_steps: frozenset[Rational] = frozenset()  # and no multiple of these
+    excluded: frozenset[Rational] = frozenset()
     plain: bool = False  # integers are not written with `.0`
 
-    def contains(self, value: Fraction) -> bool:
+    def contains(self, value: Rational) -> bool:
         """Is the number in the set?"""
         return (
             (self.low is None or value > self.low or (value == self.low and not self.low_open))
@@ -53,7 +54,7 @@ class NumberSet:
         return self.step is not None and self.step.denominator == 1
 
     def meets(
-        self, low: Fraction, high: Fraction, *, high_open: bool, low_open: bool = False
+        self, low: Rational, high: Rational, *, high_open: bool, low_open: bool = False
     ) -> bool:
         """Is a number of the set in this interval?"""
         if self.low is not None and self.low >= low:
@@ -87,10 +88,14 @@ class Number(Terminal):
     """
 
     def __init__(self, numbers: NumberSet) -> None:
-        self._set = numbers
-        step = numbers.step
-        # whole numbers are reckoned with as such: ten times as fast
-        self._step = step.numerator if step is not None and step.denominator == 1 else step
+        self._set = numbers = replace(
+            numbers,
+            low=None if numbers.low is None else _reckoned(numbers.low),
+            high=None if numbers.high is None else _reckoned(numbers.high),
+            step=None if numbers.step is None else _reckoned(numbers.step),
+            no_steps=frozenset(map(_reckoned, numbers.no_steps)),
+            excluded=frozenset(map(_reckoned, numbers.excluded)),
+        )
         self.start: Key = "start"
         self._exponent = (
             numbers.step is None
@@ -103,8 +108,8 @@ class Number(Terminal):
     @cached_property
     def is_empty(self) -> bool:
         """Is there no number in the set, within the digits?"""
-        low, high, step = self._set.low, self._set.high, self._set.step or Fraction(1)
-        likely = [Fraction(0), step, -step]
+        low, high, step = self._set.low, self._set.high, self._set.step or 1
+        likely = [0, step, -step]
         likely += [] if low is None else [low, low // step * step + step]
         likely += [] if high is None else [high, -(-high // step) * step - step]
         if any(_is_short(value) and self._set.contains(value) for value in likely):
@@ -115,11 +120,11 @@ class Number(Terminal):
         """Are there more numbers than so many?"""
         if self._set.no_steps:
             return False
-        most = Fraction(10**INT_DIGITS - 1)
+        most = 10**INT_DIGITS - 1
         low = -most if self._set.low is None else max(self._set.low, -most)
         high = most if self._set.high is None else min(self._set.high, most)
         step = self._set.step or Fraction(1, 10**9)
-        return (high - low) / step > num + 2 + len(self._set.excluded)
+        return bool(high - low > step * (num + 2 + len(self._set.excluded)))
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Digits, sign, point and exponent that can lead to a number of the set."""
@@ -152,7 +157,7 @@ class Number(Terminal):
             return None
         kind = key[0]
         if kind == "int":
-            return 0 if self._set.contains(self._value(key[1], Fraction(key[2]))) else None
+            return 0 if self._set.contains(self._value(key[1], key[2])) else None
         if kind == "free":
             return 0 if key[3][0] == _IN and key[4] == 0 else None
         if kind == "frac":
@@ -173,11 +178,11 @@ class Number(Terminal):
             return 0
         _, negative, value, count = key
         for k in range(1, INT_DIGITS - count + 1):
-            if self._meets(negative, Fraction(value * 10**k), Fraction(10**k)):
+            if self._meets(negative, value * 10**k, 10**k):
                 return k
         return 0
 
-    def _value(self, negative: bool, value: Fraction) -> Fraction:
+    def _value(self, negative: bool, value: Rational) -> Rational:
         return -value if negative else value
 
     # -- the integer part. Keys: ("int", negative, P, digits) and, where P does not matter,
@@ -201,53 +206,53 @@ class Number(Terminal):
         if value and _PART not in statuses and not self._set.no_steps:
             return self._free(negative, statuses, self._residue(value))
         alive = any(
-            status != _OUT and self._meets(negative, Fraction(value * 10**k), Fraction(10**k))
+            status != _OUT and self._meets(negative, value * 10**k, 10**k)
             for k, status in enumerate(statuses)
         )
         return ("int", negative, value, count + 1) if alive else None
 
-    def _free(
-        self, negative: bool, statuses: tuple[int, ...], residue: Fraction | int
-    ) -> Key | None:
+    def _free(self, negative: bool, statuses: tuple[int, ...], residue: Rational) -> Key | None:
         if self._more_digits(statuses, residue) is None:
             return None
         return ("free", negative, None, statuses, residue)
 
-    def _more_digits(self, statuses: tuple[int, ...], residue: Fraction | int) -> int | None:
+    def _more_digits(self, statuses: tuple[int, ...], residue: Rational) -> int | None:
         """How many lead to a number of the set, at least; None if none do."""
-        step = self._step
+        step = self._set.step
         for k, status in enumerate(statuses):
             if status == _IN and (step is None or (-residue * 10**k) % step < 10**k):
                 return k
         return None
 
-    def _residue(self, value: Fraction | int) -> Fraction | int:
-        return 0 if self._step is None else value % self._step
+    def _residue(self, value: Rational) -> Rational:
+        return 0 if self._set.step is None else value % self._set.step
 
-    def _meets(self, negative: bool, low: Fraction, size: Fraction) -> bool:
+    def _meets(self, negative: bool, low: Rational, size: Rational) -> bool:
         """Is a number of the set in [low, low + size), or mirrored below zero?"""
         if negative:
             return self._set.meets(-low - size, -low, low_open=True, high_open=False)
         return self._set.meets(low, low + size, high_open=True)
 
     def _statuses(self, negative: bool, value: int, more: int) -> tuple[int, ...]:
-        """Of each number of further digits, 0 to `more`. Intervals only move away from zero: once
-        past the far bound they stay out, once past the near one with no far one they stay in."""
+        """Of each number of further digits, 0 to `more`. Intervals only move away from zero: past
+        the far bound, or on the other side of zero, they stay out, and once past the near one with
+        no far one they stay in."""
         far = self._set.low if negative else self._set.high
         out: list[int] = []
         for k in range(more + 1):
-            status = self._against(negative, Fraction(value * 10**k), Fraction(10**k))
-            out.append(status)
             past = value * 10**k
+            status = self._against(negative, past, 10**k)
+            out.append(status)
             if value and (
-                (far is not None and status == _OUT and past > abs(far) and (far < 0) == negative)
-                or (far is None and status == _IN and not self._set.excluded)
+                (status == _IN and not self._set.excluded)
+                if far is None
+                else (status == _OUT and (past > abs(far) or (far < 0) != negative))
             ):
                 out += [status] * (more - k)
                 break
         return tuple(out)
 
-    def _against(self, negative: bool, low: Fraction, size: Fraction) -> int:
+    def _against(self, negative: bool, low: Rational, size: Rational) -> int:
         """[low, low + size), or its mirror, against range and exclusions."""
         numbers = self._set
         first, last = (-low - size, -low) if negative else (low, low + size)
@@ -277,15 +282,15 @@ class Number(Terminal):
                 out[0x2E] = ("zero", False)
             return
         if key[0] == "free":
-            if key[3][0] == _IN and self._any(FRACTION_DIGITS, False, key[4], Fraction(1)):
+            if key[3][0] == _IN and self._any(FRACTION_DIGITS, False, key[4], 1):
                 out[0x2E] = ("any", FRACTION_DIGITS, False, key[4])
-        elif self._meets(key[1], Fraction(key[2]), Fraction(1)):
+        elif self._meets(key[1], key[2], 1):
             out[0x2E] = ("frac", key[1], Fraction(key[2]), 0)
         if self._exponent and self.label(key) is not None:
             out.update(dict.fromkeys(b"eE", ("e",)))
 
-    def _any(self, left: int, read: bool, residue: Fraction | int, size: Fraction) -> Key | None:
-        step = self._step
+    def _any(self, left: int, read: bool, residue: Rational, size: Rational) -> Key | None:
+        step = self._set.step
         alive = step is None or (-residue) % step < size
         return ("any", left, read, residue) if alive else None
 
@@ -312,7 +317,11 @@ class Number(Terminal):
             out.update(dict.fromkeys(b"eE", ("e",)))
 
 
-def _is_short(value: Fraction) -> bool:
+def _reckoned(value: Rational) -> Rational:
+    return value.numerator if value.denominator == 1 else value
+
+
+def _is_short(value: Rational) -> bool:
     """Can it be written within the digits?"""
     digits = value * 10**FRACTION_DIGITS
     return bool(abs(value) < 10**INT_DIGITS) and digits.denominator == 1

@@ -51,15 +51,25 @@ class RecordedWords(Terminal):
     def __init__(self, inner: Literals, recorder: Recorder) -> None:
         self._trie = _trie_of(inner)
         self._recorder = recorder
+        self._bits: dict[int, int] = {}  # of a value's text, by number; 0 of those not listed
         self.start: Key = ("in", 0, self._trie.below[0])
 
     def unlike(self, numbers: frozenset[int]) -> Key | None:
         """The key before a text of any value but these; None if there is none. Where there are
         such values, each has one text only."""
-        selected = self._trie.below[0]
-        for text in self._recorder.texts(numbers):
-            selected &= ~(1 << self._trie.index_of.get(text.encode(), len(self._trie.texts)))
+        gone = 0
+        for number in numbers:
+            bit = self._bits.get(number)
+            if bit is None:
+                bit = self._bits[number] = self._bit(number)
+            gone |= bit
+        selected = self._trie.below[0] & ~gone
         return ("in", 0, selected) if selected else None
+
+    def _bit(self, number: int) -> int:
+        text = self._recorder.text(number)
+        index = None if text is None else self._trie.index_of.get(text.encode())
+        return 0 if index is None else 1 << index
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Down the trie, where a text that may be read is below."""
