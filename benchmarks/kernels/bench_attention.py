@@ -11,7 +11,7 @@ from benchmarks.kernels.measure import Bench, error_of, rate
 from ramify.runtime.kernels.attention import attention
 from ramify.runtime.kernels.attention_tiles import StepTiles, Tiles, choose_tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
-from ramify.runtime.kernels.work_list import SHARE_MIN, PathNode, Query, plan_work
+from ramify.runtime.kernels.work_list import SHARE_MIN, Query, plan_work
 
 HEADS, KV_HEADS, SIZE = 32, 8, 128
 SCALE = SIZE**-0.5
@@ -39,6 +39,13 @@ LARGE_TILES = [
     Tiles(64, 128, 4, 3, 1),
 ]
 BESIDE_TILES = [Tiles(16, 32, 2, 5, 4), Tiles(16, 32, 2, 5, 3), Tiles(16, 32, 1, 5, 6)]
+
+
+class Node(NamedTuple):
+    """A radix node: a name and where it ends."""
+
+    name: object
+    end: int
 
 
 class Case(NamedTuple):
@@ -112,7 +119,7 @@ class Inputs:
         on_host = self.slots.cpu().numpy()
         self.queries = []
         for index in range(self.num_requests):
-            path = (PathNode(index // case.forks, case.prefix),) if case.prefix else ()
+            path = (Node(index // case.forks, case.prefix),) if case.prefix else ()
             position = length - case.rows
             row, base = index * case.rows, index * length
             slots = on_host[base : base + length] if case.runs else None

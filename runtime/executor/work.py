@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ramify.runtime.cache.radix_tree import RadixNode
 from ramify.runtime.core import PlannedRows, Request
 from ramify.runtime.kernels.attention_tiles import StepTiles, choose_tiles
 from ramify.runtime.kernels.chunk_attention import HEAD_SIZES
@@ -11,10 +12,10 @@ from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import (
     SHARE_MIN,
     SMALL_ROWS,
-    PathNode,
     Query,
     WorkList,
-    plan_work,
+    cut_ranges,
+    find_ranges,
 )
 from ramify.runtime.models.config import ModelConfig
 from ramify.runtime.models.gpu_runner import Chunk
@@ -65,15 +66,20 @@ class Planner:
                     Query(at, num_rows, entry.start, base, _path(request), request.slots)
                 )
             at += num_rows
-        head_size = self._shape["head_size"]
-        tiles = choose_tiles(head_size, at, has_large=True)
-        work = self._plan(queries, at, tiles, room)
-        if not len(work.large_items):
-            tiles = choose_tiles(head_size, at, has_large=False)
-            work = self._plan(queries, at, tiles, room)
-        elif not len(work.small_items):
-            tiles = tiles._replace(small=None)
-        return work, tiles
+        found = find_ranges(queries, group=self._group, room=room, share_min=self._share_min)
+        tiles = choose_tiles(self._shape["head_size"], at, has_large=found.has_large)
+        small, large = tiles.small, tiles.large
+        assert small is not None, "known only once the work is cut"
+        work = cut_ranges(
+            found,
+            num_rows=at,
+            num_kv_heads=self._shape["num_kv_heads"],
+            tile_rows=large.rows if large else SMALL_ROWS,
+            num_ctas=self._num_sms * small.ctas_per_sm,
+            num_large_ctas=self._num_sms * large.ctas_per_sm if large else 1,
+            window=self._window,
+        )
+        return work, tiles if len(work.small_items) else tiles._replace(small=None)
 
     def chunks(self, rows: Sequence[PlannedRows], bases: Sequence[int]) -> tuple[Chunk, ...]:
         """The rows of a step that `lay_out` leaves to `chunk_attention`."""
@@ -107,28 +113,13 @@ class Planner:
             device=self._device,
         )
 
-    def _plan(self, queries: list[Query], num_rows: int, tiles: StepTiles, room: int) -> WorkList:
-        small, large = tiles.small, tiles.large
-        assert small is not None, "known only once the work is planned"
-        return plan_work(
-            queries,
-            num_rows=num_rows,
-            num_kv_heads=self._shape["num_kv_heads"],
-            group=self._group,
-            tile_rows=large.rows if large else SMALL_ROWS,
-            num_ctas=self._num_sms * small.ctas_per_sm,
-            num_large_ctas=self._num_sms * large.ctas_per_sm if large else 0,
-            room=room,
-            window=self._window,
-            share_min=self._share_min,
-        )
 
-
-def _path(request: Request) -> tuple[PathNode, ...]:
+def _path(request: Request) -> list[RadixNode]:
     """The radix nodes that hold the request's prompt, root first."""
     path = []
     node = request.node
     while node is not None and node.end:
-        path.append(PathNode(node, node.end))
+        path.append(node)
         node = node.parent
-    return tuple(reversed(path))
+    path.reverse()
+    return path

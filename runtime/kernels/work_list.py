@@ -21,10 +21,13 @@ each item to the rows' positions on the device, so a list planned with `room` st
 every decoding request grows by up to `room` tokens.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from ramify.runtime.kernels.work_split import choose_split
 
 # row_start, num_rows, first_row, last_row, slot_base, kv_start, kv_end, and the slot of kv_start
 # where all slots of a large item are consecutive, else -1
@@ -32,17 +35,19 @@ ITEM_FIELDS = 8
 SMALL_ROWS = 16  # rows x heads of a group that one tensor-core tile of 16 holds
 SHARE_MIN = 3000  # reads saved (tokens) from which a shared item pays for its merge,
 FEW_SHARE = 16  # times as many where its rows would leave the small tile partly empty
-_SPLITS = tuple(128 << i for i in range(10))
-_SETUP = 128  # positions that take as long as beginning an item,
-_PART = 8  # and as writing and adding up one row of partial results
+_SCATTERED = -1 << 31  # in place of an offset between positions and slots: there is none
+_NOTHING = np.zeros(0, np.int64)
 _MIN_RUN = 256  # positions with consecutive slots that are worth an item of their own
 
 
-class PathNode(NamedTuple):
-    """One radix node on a query's path; it starts where the one before it ends."""
+class PathNode(Protocol):
+    """One radix node on a query's path, the same to all queries that share it; it starts where the
+    one before it ends."""
 
-    node: Hashable  # equal for all queries that share it
-    end: int  # one past its last position
+    @property
+    def end(self) -> int:
+        """One past its last position."""
+        ...
 
 
 class Query(NamedTuple):
@@ -52,7 +57,7 @@ class Query(NamedTuple):
     num_rows: int
     position: int
     slot_base: int  # slots[slot_base + p] is the slot of position p
-    path: tuple[PathNode, ...] = ()
+    path: Sequence[PathNode] = ()
     slots: np.ndarray | None = None  # by position, on the host; None: runs are not looked for
 
 
@@ -82,7 +87,30 @@ class _Range(NamedTuple):
     slot_base: int
     start: int
     end: int
-    offset: int | None = None  # the slot of position p is p + offset, if all are consecutive
+    offset: int = _SCATTERED  # the slot of position p is p + offset, if all are consecutive
+
+
+class Ranges(NamedTuple):
+    """What a step attends to, before it is cut to items."""
+
+    ranges: list[_Range]
+    group: int  # query heads per KV head
+
+    @property
+    def has_large(self) -> bool:
+        """Are there rows for large tiles?"""
+        return any(len(one.rows) * self.group > SMALL_ROWS for one in self.ranges)
+
+
+def find_ranges(
+    queries: Sequence[Query], *, group: int, room: int = 0, share_min: int | None = SHARE_MIN
+) -> Ranges:
+    """What the queries attend to, together and alone; the options are those of `plan_work`."""
+    shared = {} if share_min is None else _shared_nodes(queries, group, share_min)
+    ranges = _shared_ranges(queries, shared, group)
+    for query in queries:
+        ranges += _own_ranges(query, shared, group, room)
+    return Ranges(ranges, group)
 
 
 def plan_work(
@@ -107,58 +135,55 @@ def plan_work(
     `split_len=None` chooses what ends soonest, for small and large items each; `share_min=None`
     shares nothing.
     """
-    shared = {} if share_min is None else _shared_nodes(queries, group, share_min)
-    ranges = _shared_ranges(queries, shared, group)
-    for query in queries:
-        ranges += _own_ranges(query, shared, group, room)
-    tiles = [tile for entry in ranges for tile in _row_tiles(entry, group, tile_rows, window)]
-    large = [tile for tile in tiles if len(tile.rows) * group > SMALL_ROWS]
-    small = [tile for tile in tiles if len(tile.rows) * group <= SMALL_ROWS]
-    cut = [
-        _cut(some, split_len, max(1, ctas // num_kv_heads))
-        for some, ctas in ((large, num_large_ctas or num_ctas), (small, num_ctas))
-    ]
-    index, kv_start, kv_end = (np.concatenate(arrays) for arrays in zip(*cut, strict=True))
-    index[len(cut[0][0]) :] += len(large)
-    return _lists(large + small, index, kv_start, kv_end, len(cut[0][0]), num_rows)
+    return cut_ranges(
+        find_ranges(queries, group=group, room=room, share_min=share_min),
+        num_rows=num_rows,
+        num_kv_heads=num_kv_heads,
+        tile_rows=tile_rows,
+        num_ctas=num_ctas,
+        num_large_ctas=num_large_ctas or num_ctas,
+        window=window,
+        split_len=split_len,
+    )
 
 
-def choose_split(start: np.ndarray, end: np.ndarray, num_rows: int, num_slots: int) -> int:
-    """The split length by which ranges [start, end) of `num_rows` rows are done soonest,
-    `num_slots` at a time.
+def cut_ranges(
+    found: Ranges,
+    *,
+    num_rows: int,
+    num_kv_heads: int,
+    tile_rows: int,
+    num_ctas: int,
+    num_large_ctas: int,
+    window: int | None = None,
+    split_len: int | None = None,
+) -> WorkList:
+    """Items of ranges; the options are those of `plan_work`."""
+    tiles = _row_tiles(found, tile_rows, window)
+    is_large = tiles.num_rows * found.group > SMALL_ROWS
+    large, small = np.flatnonzero(is_large), np.flatnonzero(~is_large)
+    large_cut = _cut(tiles, large, split_len, max(1, num_large_ctas // num_kv_heads))
+    small_cut = _cut(tiles, small, split_len, max(1, num_ctas // num_kv_heads))
+    tile, kv_start, kv_end = map(np.concatenate, zip(large_cut, small_cut, strict=True))
+    return _lists(tiles, tile, kv_start, kv_end, len(large_cut[0]), num_rows)
 
-    Every item costs something beside its positions, and so do its partial results: fewer splits
-    mean less of both; fewer items than programs leave some without work.
-    """
-    longest = int((end - start).max(initial=0))
-    fixed = _SETUP + _PART * num_rows
-    costs = {}
-    for length in _SPLITS:
-        parts = -(-end // length) - start // length
-        count = int(parts.sum())
-        rounds = -(-count // num_slots)
-        mean = fixed + (end - start).sum() / max(1, count)
-        most_parts = int(parts.max(initial=0))
-        costs[length] = max(fixed + min(length, longest), rounds * mean) + _PART * most_parts
-        if length >= end.max(initial=0):
-            break
-    return min(costs, key=lambda length: (costs[length], -length))
 
-
-def _joins(query: Query, entry: PathNode, group: int) -> bool:
-    """Whether a query may share this node: it sees all of it, and its reads outweigh its maths."""
-    return query.num_rows * group <= SMALL_ROWS and entry.end <= query.position
+def _may_share(query: Query, group: int) -> bool:
+    """Do the query's reads outweigh its maths?"""
+    return query.num_rows * group <= SMALL_ROWS
 
 
 def _shared_nodes(
     queries: Sequence[Query], group: int, share_min: int
-) -> dict[Hashable, tuple[int, ...]]:
+) -> dict[PathNode, tuple[int, ...]]:
     """Node -> its queries (indices), for the nodes worth an item of their own."""
-    members: dict[Hashable, list[int]] = {}
+    members: defaultdict[PathNode, list[int]] = defaultdict(list)
     for index, query in enumerate(queries):
-        for entry in query.path:
-            if _joins(query, entry, group):
-                members.setdefault(entry.node, []).append(index)
+        if _may_share(query, group):
+            for node in query.path:
+                if node.end > query.position:  # it does not see all of it
+                    break
+                members[node].append(index)
     shared = {node: tuple(users) for node, users in members.items() if len(users) > 1}
     worth = {
         users
@@ -170,21 +195,21 @@ def _shared_nodes(
 
 
 def _bounds(
-    queries: Sequence[Query], shared: dict[Hashable, tuple[int, ...]]
+    queries: Sequence[Query], shared: dict[PathNode, tuple[int, ...]]
 ) -> dict[tuple[int, ...], tuple[int, int]]:
     """Users -> the positions that exactly they share. Deeper nodes have fewer users: one run."""
     bounds: dict[tuple[int, ...], tuple[int, int]] = {}
     for users in set(shared.values()):
         start = 0
-        for entry in queries[users[0]].path:
-            if shared.get(entry.node) == users:
-                bounds[users] = (bounds.get(users, (start, 0))[0], entry.end)
-            start = entry.end
+        for node in queries[users[0]].path:
+            if shared.get(node) == users:
+                bounds[users] = (bounds.get(users, (start, 0))[0], node.end)
+            start = node.end
     return bounds
 
 
 def _shared_ranges(
-    queries: Sequence[Query], shared: dict[Hashable, tuple[int, ...]], group: int
+    queries: Sequence[Query], shared: dict[PathNode, tuple[int, ...]], group: int
 ) -> list[_Range]:
     ranges: list[_Range] = []
     for users, (start, end) in sorted(_bounds(queries, shared).items()):
@@ -201,15 +226,15 @@ def _shared_ranges(
 
 
 def _own_ranges(
-    query: Query, shared: dict[Hashable, tuple[int, ...]], group: int, room: int
+    query: Query, shared: dict[PathNode, tuple[int, ...]], group: int, room: int
 ) -> list[_Range]:
     """The positions of one query that no shared item covers: gaps of its path, then its tail."""
     gaps = [[0, 0]]
-    for entry in query.path:
-        if entry.node in shared and _joins(query, entry, group):
-            gaps.append([entry.end, entry.end])
+    for node in query.path if shared and _may_share(query, group) else ():
+        if node in shared and node.end <= query.position:
+            gaps.append([node.end, node.end])
         else:
-            gaps[-1][1] = entry.end
+            gaps[-1][1] = node.end
     gaps[-1][1] = query.position + query.num_rows + room
     rows = range(query.row, query.row + query.num_rows)
     last = query.position + query.num_rows - 1
@@ -244,75 +269,106 @@ def _runs(entry: _Range, slots: np.ndarray | None, group: int) -> list[_Range]:
     return ranges
 
 
-def _row_tiles(entry: _Range, group: int, tile_rows: int, window: int | None) -> list[_Range]:
-    """Cut a range's rows to what a tile holds, and its positions to what those rows can see."""
-    per_tile = (SMALL_ROWS if len(entry.rows) * group <= SMALL_ROWS else tile_rows) // group
-    tiles = []
-    for at in range(0, len(entry.rows), per_tile):
-        rows = entry.rows[at : at + per_tile]
-        first, last, end = entry.first, entry.last, entry.end
-        if entry.is_chunk and len(rows) < len(entry.rows):
-            first, last = entry.first + at, entry.first + at + len(rows) - 1
-            end = min(end, last + 1)
-        start = entry.start if window is None else max(entry.start, first - window + 1)
-        if end > start:
-            tiles.append(entry._replace(rows=rows, first=first, last=last, start=start, end=end))
-    return tiles
+class _Tiles(NamedTuple):
+    """Ranges cut to tiles: arrays of one number each, and the rows of all."""
+
+    row_start: np.ndarray  # of `rows`
+    num_rows: np.ndarray
+    last: np.ndarray
+    slot_base: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    offset: np.ndarray
+    rows: np.ndarray
+
+
+def _row_tiles(found: Ranges, tile_rows: int, window: int | None) -> _Tiles:
+    """Cut each range's rows to what a tile holds, and its positions to what those rows can see."""
+    ranges, group = found
+    rows = [np.asarray(one.rows) for one in ranges]
+    fields = np.array([one[1:] for one in ranges], np.int64).reshape(-1, len(_Range._fields) - 1).T
+    range_rows = np.array([len(one.rows) for one in ranges], np.int64)
+    per_tile = np.where(range_rows * group <= SMALL_ROWS, SMALL_ROWS // group, tile_rows // group)
+    count = -(-range_rows // per_tile)
+    of = np.repeat(np.arange(len(ranges)), count)
+    at = _ramp(count) * per_tile[of]
+    num_rows = np.minimum(per_tile[of], range_rows[of] - at)
+    is_chunk, first, last, slot_base, start, end, offset = fields[:, of]
+    is_part = (is_chunk > 0) & (num_rows < range_rows[of])
+    last = np.where(is_part, first + at + num_rows - 1, last)
+    first = np.where(is_part, first + at, first)
+    end = np.where(is_part, np.minimum(end, last + 1), end)
+    if window is not None:
+        start = np.maximum(start, first - window + 1)
+    row_start = (np.cumsum(range_rows) - range_rows)[of] + at
+    seen = end > start
+    return _Tiles(
+        row_start[seen],
+        num_rows[seen],
+        last[seen],
+        slot_base[seen],
+        start[seen],
+        end[seen],
+        offset[seen],
+        rows=np.concatenate([_NOTHING, *rows]),
+    )
+
+
+def _ramp(counts: np.ndarray) -> np.ndarray:
+    """0, 1, ... of each count, one after the other."""
+    ramp: np.ndarray = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ramp
 
 
 def _cut(
-    tiles: list[_Range], split_len: int | None, per_round: int
+    tiles: _Tiles, which: np.ndarray, split_len: int | None, per_round: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Split each tile's positions at multiples of `split_len` and order by cost: index of the tile,
-    start and end of each item.
+    """Split the positions of some tiles at multiples of `split_len` and order by cost: index of the
+    tile, start and end of each item.
 
     A program takes one item of each round of `per_round` items: the costs of every other round run
     upwards, so that all programs get the same.
     """
-    start = np.array([t.start for t in tiles], np.int64)
-    end = np.array([t.end for t in tiles], np.int64)
-    last = np.array([t.last for t in tiles], np.int64)
+    start, end, last = tiles.start[which], tiles.end[which], tiles.last[which]
     if split_len is None:
-        most_rows = max((len(t.rows) for t in tiles), default=0)
+        most_rows = int(tiles.num_rows[which].max(initial=0))
         split_len = choose_split(start, np.minimum(end, last + 1), most_rows, per_round)
     first_split = start // split_len
     count = -(-end // split_len) - first_split
-    tile = np.repeat(np.arange(len(tiles)), count)
-    step = np.arange(len(tile)) - np.repeat(np.cumsum(count) - count, count)
-    kv_start = np.maximum(start[tile], (first_split[tile] + step) * split_len)
-    kv_end = np.minimum(end[tile], (first_split[tile] + step + 1) * split_len)
+    tile = np.repeat(np.arange(len(which)), count)
+    split = first_split[tile] + _ramp(count)
+    kv_start = np.maximum(start[tile], split * split_len)
+    kv_end = np.minimum(end[tile], (split + 1) * split_len)
     live = np.minimum(kv_end, last[tile] + 1) - kv_start
     order = np.argsort(-live, kind="stable")
     for start_of_round in range(per_round, len(order), 2 * per_round):
         end_of_round = start_of_round + per_round
         order[start_of_round:end_of_round] = order[start_of_round:end_of_round][::-1].copy()
-    return tile[order], kv_start[order], kv_end[order]
+    return which[tile[order]], kv_start[order], kv_end[order]
 
 
 def _lists(
-    tiles: list[_Range],
-    index: np.ndarray,
+    tiles: _Tiles,
+    tile: np.ndarray,
     kv_start: np.ndarray,
     kv_end: np.ndarray,
     num_large: int,
     num_rows: int,
 ) -> WorkList:
     """The list of the items (tile, start, end), their parts numbered."""
-    items = np.zeros((len(index), ITEM_FIELDS), np.int32)
-    items[:, 1] = np.array([len(t.rows) for t in tiles], np.int64)[index]
-    items[:, 0] = np.cumsum(items[:, 1]) - items[:, 1]
-    items[:, 2] = np.array([t.rows[0] for t in tiles], np.int64)[index]
-    items[:, 3] = np.array([t.rows[-1] for t in tiles], np.int64)[index]
-    items[:, 4] = np.array([t.slot_base for t in tiles], np.int64)[index]
+    items = np.zeros((len(tile), ITEM_FIELDS), np.int32)
+    item_len = tiles.num_rows[tile]
+    first_row = tiles.row_start[tile]
+    items[:, 0] = np.cumsum(item_len) - item_len
+    items[:, 1] = item_len
+    items[:, 2] = tiles.rows[first_row]
+    items[:, 3] = tiles.rows[first_row + item_len - 1]
+    items[:, 4] = tiles.slot_base[tile]
     items[:, 5], items[:, 6] = kv_start, kv_end
-    offset = np.array([-1 << 31 if t.offset is None else t.offset for t in tiles], np.int64)[index]
-    items[:, 7] = np.maximum(kv_start + offset, -1)
-    tile_rows = [np.asarray(t.rows, np.int32) for t in tiles]
-    item_rows = (
-        np.concatenate([tile_rows[t] for t in index]) if len(index) else np.zeros(0, np.int32)
-    )
+    items[:, 7] = np.maximum(kv_start + tiles.offset[tile], -1)
+    item_rows = tiles.rows[np.repeat(first_row, item_len) + _ramp(item_len)].astype(np.int32)
 
-    item_parts, row_parts = _number_parts(item_rows, np.repeat(kv_start, items[:, 1]), num_rows)
+    item_parts, row_parts = _number_parts(item_rows, np.repeat(kv_start, item_len), num_rows)
     num_parts = int(row_parts[row_parts[:, 1] > 1, 1].sum())
     large, small = items[:num_large], items[num_large:]
     return WorkList(large, small, item_rows, item_parts, row_parts, num_parts)
@@ -327,6 +383,6 @@ def _number_parts(
     first -= np.where(count > 1, count, 0)
     order = np.lexsort((kv_start, item_rows))
     ordinal = np.empty(len(item_rows), np.int64)
-    ordinal[order] = np.arange(len(item_rows)) - np.repeat(np.cumsum(count) - count, count)
+    ordinal[order] = _ramp(count)
     parts = np.where(count[item_rows] > 1, first[item_rows] + ordinal, -1)
     return parts.astype(np.int32), np.stack([first, count], 1).astype(np.int32)

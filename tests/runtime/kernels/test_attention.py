@@ -1,6 +1,7 @@
 """The attention kernel in Triton's interpreter, against plain softmax over each request's slots."""
 
 import random
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -9,10 +10,17 @@ from ramify.runtime.kernels import work_list
 from ramify.runtime.kernels.attention import attention, attention_ref
 from ramify.runtime.kernels.attention_tiles import StepTiles, Tiles
 from ramify.runtime.kernels.work_buffers import WorkBuffers
-from ramify.runtime.kernels.work_list import SMALL_ROWS, PathNode, Query, plan_work
+from ramify.runtime.kernels.work_list import SMALL_ROWS, Query, plan_work
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 STRIDE = 256  # table entries per request
+
+
+class Node(NamedTuple):
+    """A radix node: a name and where it ends."""
+
+    name: object
+    end: int
 
 
 class Case:
@@ -41,7 +49,7 @@ class Case:
             own = [next(free) for _ in range(position + rows - prefix)]
             slots = torch.tensor(prefixes[prefix] + own, dtype=torch.int32)
             self.slots[base : base + len(slots)] = slots
-            path = (PathNode(prefix, prefix),) if prefix else ()
+            path = (Node(prefix, prefix),) if prefix else ()
             on_host = self.slots[base : base + STRIDE].numpy()
             self.queries.append(Query(row, rows, position, base, path, on_host))
             positions += range(position, position + rows)

@@ -1,18 +1,25 @@
 """The planner against brute force: each row is given each position it sees exactly once."""
 
 import random
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from ramify.runtime.kernels.work_list import (
     SMALL_ROWS,
-    PathNode,
     Query,
     WorkList,
-    choose_split,
     plan_work,
 )
+from ramify.runtime.kernels.work_split import choose_split
+
+
+class Node(NamedTuple):
+    """A radix node: a name and where it ends."""
+
+    name: object
+    end: int
 
 
 def random_queries(rng: random.Random) -> list[Query]:
@@ -24,11 +31,11 @@ def random_queries(rng: random.Random) -> list[Query]:
     queries, row = [], 0
     for index in range(rng.randint(1, 12)):
         leaf = rng.choice(list(tree))
-        path = tuple(PathNode(leaf[: i + 1], tree[leaf[: i + 1]]) for i in range(len(leaf)))
+        path = tuple(Node(leaf[: i + 1], tree[leaf[: i + 1]]) for i in range(len(leaf)))
         num_rows = rng.choice((1, 1, 1, 2, 5, 40))
         position = tree[leaf] + rng.randint(0, 300)
         if rng.random() < 0.2:  # its own rows are in the tree too, as planned slots are
-            path += (PathNode(("own", index), position + num_rows),)
+            path += (Node(("own", index), position + num_rows),)
         queries.append(Query(row, num_rows, position, 1000 * index, path))
         row += num_rows
     return queries
@@ -63,7 +70,7 @@ def test_each_row_sees_each_position_once(seed):
     )
     found = seen_by_row(work, queries)
     shares = {  # query -> (node, end) it may read through another query's slots
-        i: {(p.node, p.end) for p in q.path} for i, q in enumerate(queries)
+        i: {(p.name, p.end) for p in q.path} for i, q in enumerate(queries)
     }
     for index, query in enumerate(queries):
         for r in range(query.num_rows):
@@ -122,7 +129,7 @@ def test_tiles_come_first_and_fit():
 
 
 def test_shared_prefix_is_read_once():
-    forks = [Query(i, 1, 8192 + i, 10000 * i, (PathNode("p", 8192),)) for i in range(64)]
+    forks = [Query(i, 1, 8192 + i, 10000 * i, (Node("p", 8192),)) for i in range(64)]
     options = {"num_rows": 64, "num_kv_heads": 8, "group": 4, "tile_rows": 128, "num_ctas": 132}
     shared = plan_work(forks, **options)
     alone = plan_work(forks, **options, share_min=None)
@@ -135,7 +142,7 @@ def test_shared_prefix_is_read_once():
 
 
 def test_neighbouring_nodes_with_the_same_forks_are_one_range():
-    path = (PathNode("a", 5000), PathNode("b", 5003), PathNode("c", 9000))
+    path = (Node("a", 5000), Node("b", 5003), Node("c", 9000))
     forks = [Query(i, 1, 9000, 10000 * i, path) for i in range(5)]
     work = plan_work(
         forks, num_rows=5, num_kv_heads=1, group=4, tile_rows=64, num_ctas=1, split_len=16384
@@ -145,7 +152,7 @@ def test_neighbouring_nodes_with_the_same_forks_are_one_range():
 
 def test_a_few_forks_share_only_a_long_prefix():
     def is_shared(length):
-        forks = [Query(i, 1, length, 50000 * i, (PathNode("p", length),)) for i in range(3)]
+        forks = [Query(i, 1, length, 50000 * i, (Node("p", length),)) for i in range(3)]
         options = {"num_rows": 3, "num_kv_heads": 8, "group": 4, "tile_rows": 64, "num_ctas": 132}
         return bool((plan_work(forks, **options).items[:, 1] > 1).any())
 
@@ -178,8 +185,8 @@ def test_window_drops_what_no_row_sees():
 
 
 def test_a_fixed_split_does_not_depend_on_the_neighbours():
-    one = Query(0, 1, 5000, 0, (PathNode("p", 4000),))
-    more = [one, *(Query(i, 1, 300 * i, 8000 * i, (PathNode("p", 4000),)) for i in range(14, 18))]
+    one = Query(0, 1, 5000, 0, (Node("p", 4000),))
+    more = [one, *(Query(i, 1, 300 * i, 8000 * i, (Node("p", 4000),)) for i in range(14, 18))]
     options = {"num_kv_heads": 2, "group": 4, "tile_rows": 64, "num_ctas": 16, "split_len": 512}
     alone = plan_work([one], num_rows=1, share_min=None, **options)
     among = plan_work(more, num_rows=18, share_min=None, **options)
