@@ -29,6 +29,19 @@ def gated_ref(gate_up_TI, out_TI, *, activation="silu") -> None:
 
 
 @triton.jit
+def activate(gate, ACTIVATION: tl.constexpr):
+    """act(gate), float32."""
+    if ACTIVATION == "silu":
+        gate = gate / (1.0 + tl.exp(-gate))
+    elif ACTIVATION == "gelu":
+        gate = 0.5 * gate * (1.0 + tl.erf(gate * 0.7071067811865476))
+    else:
+        x = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
+        gate = gate * (1.0 - 1.0 / (1.0 + tl.exp(2.0 * x)))  # (1 + tanh x) / 2
+    return gate
+
+
+@triton.jit
 def _gated_kernel(
     gate_up_ptr,
     out_ptr,
@@ -47,13 +60,7 @@ def _gated_kernel(
     at = gate_up_ptr + row * stride_in + i
     gate = tl.load(at, mask=live, other=0.0).to(tl.float32)
     up = tl.load(at + SIZE, mask=live, other=0.0).to(tl.float32)
-    if ACTIVATION == "silu":
-        gate = gate / (1.0 + tl.exp(-gate))
-    elif ACTIVATION == "gelu":
-        gate = 0.5 * gate * (1.0 + tl.erf(gate * 0.7071067811865476))
-    else:
-        x = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
-        gate = gate * (1.0 - 1.0 / (1.0 + tl.exp(2.0 * x)))  # (1 + tanh x) / 2
+    gate = activate(gate, ACTIVATION)
     tl.store(out_ptr + row * stride_out + i, (gate * up).to(out_ptr.dtype.element_ty), mask=live)
 
 
