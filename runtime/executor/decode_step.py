@@ -6,7 +6,7 @@ each request was given last, and the work list, which is planned anew only when 
 or have outgrown it. Where nothing but a draw stands between logits and tokens, it is in the graph.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,12 +16,12 @@ from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import PlannedRows
 from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.device_sampler import choose
+from ramify.runtime.executor.replay import Replay
 from ramify.runtime.executor.slot_table import Place, SlotTable
 from ramify.runtime.executor.work import Planner
 from ramify.runtime.kernels.attention_tiles import StepTiles
 from ramify.runtime.kernels.decode_rows import begin_rows, end_rows
 from ramify.runtime.kernels.work_buffers import WorkBuffers
-from ramify.runtime.kernels.work_list import WorkList
 from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner
 
 ROOM = 16  # steps that a work list serves before it is planned anew
@@ -39,7 +39,7 @@ def graph_size(num_rows: int) -> int:
 
 
 class DecodeStep:
-    """Runs decode steps; keeps work list, graphs and their static buffers."""
+    """Runs decode steps; keeps the work list and what graphs read and write."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class DecodeStep:
         self._kv_pool = kv_pool
         self._table = table
         self._planner = planner
-        self._graphs: Graphs | None = Graphs() if graphs else None
         most = graph_size(table.padding_row)
+        self._replay = Replay(table, planner, max_rows=most, patience=0, graphs=graphs)
         device = table.slots.device
         # [9 * most] int32 device: of a step of B rows, [4, B] as of `begin_rows` and then [5, B]
         # as of `device_sampler.choose`
@@ -64,7 +64,6 @@ class DecodeStep:
         self._tokens = torch.zeros(most, dtype=torch.int32, device=device)
         # [most, vocabulary] float32 device: one for all graphs, which would keep one each
         self._logits = torch.empty((most, runner.config.vocab_size), device=device)
-        self._slots = table.slots  # as the graphs know it
         self._work: WorkBuffers | None = None
         self._tiles: StepTiles | None = None
         self._places: list[Place] = []
@@ -94,29 +93,23 @@ class DecodeStep:
         work, tiles = self._update_work(rows, places)
         size = graph_size(len(rows))
         self._upload(rows, places, size, draws)
-        if self._slots is not self._table.slots:
-            self._slots = self._table.slots
-            self._forget_graphs()
 
         def forward() -> None:
             self._forward(size, work, tiles)
             if end != "logits":
                 self._choose(size, is_drawn=end == "drawn")
 
-        if self._graphs is None:
-            forward()
-        else:
-            self._graphs.run((size, tiles, end), forward)
+        self._replay.run((size, tiles, end), forward)
 
     def _forward(self, size: int, work: WorkBuffers, tiles: StepTiles) -> None:
         rows = self._packed[: 4 * size].view(4, size)
-        begin_rows(rows, self._slots, self._table.last_token, self._input_ids[:size])
+        begin_rows(rows, self._table.slots, self._table.last_token, self._input_ids[:size])
         hidden = self._runner.forward(
             DeviceRows(
                 input_ids=self._input_ids[:size],
                 positions=rows[1],
                 out_loc=rows[2],
-                slots=self._slots,
+                slots=self._table.slots,
                 work=work,
                 tiles=tiles,
             ),
@@ -162,54 +155,9 @@ class DecodeStep:
             return self._work, self._tiles
         bases = [place.base for place in places]
         work, tiles = self._planner.lay_out(rows, bases, room=ROOM)
-        buffers = self._load(work)
+        self._work = self._replay.load(work)
         self._tiles, self._places, self._room = tiles, places, ROOM
-        return buffers, tiles
-
-    def _load(self, work: WorkList) -> WorkBuffers:
-        if self._work is None or not self._work.has_room(work):
-            self._work = self._planner.buffers(work, len(self._logits))
-            self._forget_graphs()
-        self._work.load(work)
-        return self._work
-
-    def _forget_graphs(self) -> None:
-        if self._graphs is not None:
-            self._graphs = Graphs()
-
-
-class Graphs:
-    """Captured launches by key, in one memory pool."""
-
-    def __init__(self) -> None:
-        self._captured: dict[object, torch.cuda.CUDAGraph] = {}
-        self._pool = torch.cuda.graph_pool_handle()
-        # The default stream cannot be captured.
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types
-
-    def run(self, key: object, launch: Callable[[], None]) -> None:
-        """Do what `launch` does, once: from a graph, which is captured the first time."""
-        graph = self._captured.get(key)
-        if graph is not None:
-            graph.replay()
-            return
-        launch()  # compiles what is new; capturing alone does nothing
-        self._captured[key] = self._capture(launch)
-
-    def _capture(self, launch: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        # Not by `torch.cuda.graph`, which waits for the device and gives all cached memory back:
-        # steps would be held up whenever a size comes first.
-        graph = torch.cuda.CUDAGraph()
-        current = torch.cuda.current_stream()
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            graph.capture_begin(pool=self._pool)
-            try:
-                launch()
-            finally:
-                graph.capture_end()
-        current.wait_stream(self._stream)
-        return graph
+        return self._work, tiles
 
 
 def _is(one: object, other: object) -> bool:

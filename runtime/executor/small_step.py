@@ -11,7 +11,7 @@ import torch
 
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.executor.batch import to_device
-from ramify.runtime.executor.decode_step import Graphs
+from ramify.runtime.executor.replay import Replay
 from ramify.runtime.executor.slot_table import SlotTable
 from ramify.runtime.executor.work import Planner
 from ramify.runtime.kernels.attention_tiles import StepTiles
@@ -30,7 +30,7 @@ def padded_size(num_rows: int) -> int:
 
 
 class SmallStep:
-    """Runs steps of up to LARGEST rows; keeps graphs and their static buffers."""
+    """Runs steps of up to LARGEST rows; keeps what graphs read and write."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class SmallStep:
         self._runner = runner
         self._kv_pool = kv_pool
         self._table = table
-        self._planner = planner
-        self._graphs: Graphs | None = Graphs() if graphs else None
+        # The first of a size is not worth a graph: few come twice.
+        self._replay = Replay(table, planner, max_rows=LARGEST, patience=1, graphs=graphs)
         device = table.slots.device
         # [3, LARGEST] int32 device: token, position, slot of each row
         self._rows = torch.zeros((3, LARGEST), dtype=torch.int32, device=device)
@@ -53,9 +53,6 @@ class SmallStep:
         self._hidden = torch.empty(
             (LARGEST, runner.config.hidden_size), dtype=runner.dtype, device=device
         )
-        self._slots = table.slots  # as the graphs know it
-        self._work: WorkBuffers | None = None
-        self._met: set[tuple[int, StepTiles]] = set()  # sizes and tiles that came once
 
     def run(self, packed: np.ndarray, work: WorkList, tiles: StepTiles) -> torch.Tensor:
         """`packed`: [3, T] int32 token (-1 - a row of the table: the one given last), position,
@@ -66,19 +63,8 @@ class SmallStep:
         padded[2] = -1
         padded[:, :num_rows] = packed
         self._rows[:, :size].copy_(to_device(padded, self._rows.device), non_blocking=True)
-        buffers = self._load(work)
-        if self._slots is not self._table.slots:
-            self._slots = self._table.slots
-            self._forget_graphs()
-
-        def forward() -> None:
-            self._forward(size, buffers, tiles)
-
-        if self._graphs is not None and (size, tiles) in self._met:
-            self._graphs.run((size, tiles), forward)
-        else:
-            forward()
-            self._met.add((size, tiles))
+        buffers = self._replay.load(work)
+        self._replay.run((size, tiles), lambda: self._forward(size, buffers, tiles))
         return self._hidden[:num_rows]
 
     def _forward(self, size: int, work: WorkBuffers, tiles: StepTiles) -> None:
@@ -88,21 +74,10 @@ class SmallStep:
                 input_ids=self._table.known(tokens),
                 positions=positions,
                 out_loc=out_loc,
-                slots=self._slots,
+                slots=self._table.slots,
                 work=work,
                 tiles=tiles,
             ),
             self._kv_pool,
         )
         self._hidden[:size].copy_(hidden)
-
-    def _load(self, work: WorkList) -> WorkBuffers:
-        if self._work is None or not self._work.has_room(work):
-            self._work = self._planner.buffers(work, LARGEST)
-            self._forget_graphs()
-        self._work.load(work)
-        return self._work
-
-    def _forget_graphs(self) -> None:
-        if self._graphs is not None:
-            self._graphs = Graphs()

@@ -1,31 +1,6 @@
-"""What a graph holds is done once, also when it is captured: a step's end changes its beginning."""
+"""Which graph runs a batch."""
 
-import pytest
-
-from ramify.runtime.executor.decode_step import Graphs, graph_size
-
-
-class Recorded:
-    """A graph of what was launched while it was captured."""
-
-    def __init__(self, launch):
-        self.replay = launch
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    monkeypatch.setattr(Graphs, "__init__", lambda self: setattr(self, "_captured", {}))
-    monkeypatch.setattr(Graphs, "_capture", lambda self, launch: Recorded(launch))
-    return Graphs()
-
-
-def test_each_run_does_it_once(graphs):
-    done = []
-    for step in range(3):
-        graphs.run("eight rows", lambda: done.append("step"))
-        assert len(done) == step + 1
-    graphs.run("nine rows", lambda: done.append("another"))
-    assert done == ["step"] * 3 + ["another"]
+from ramify.runtime.executor.decode_step import graph_size
 
 
 def test_small_batches_have_graphs_of_their_own_size():
