@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import closing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -50,9 +51,14 @@ class LoopThread:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(
-                    target=self._loop.run_forever, name="ramify-engine-loop", daemon=True
+                    target=_run, args=(self._loop,), name="ramify-engine-loop", daemon=True
                 ).start()
             return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    with closing(loop):
+        loop.run_forever()
 
 
 async def _next(source: AsyncIterator[T]) -> T:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import threading
+import time
 
 import pytest
 
@@ -39,6 +40,9 @@ def engine(tiny_model_dir, request):
 @pytest.fixture(autouse=True)
 def nothing_leaks(engine):
     yield
+    deadline = time.monotonic() + 60  # an abort may still be on its way
+    while engine.stats().num_running + engine.stats().num_waiting and time.monotonic() < deadline:
+        time.sleep(0.005)
     engine.flush_cache()
     stats = engine.stats()
     assert stats.num_leaked_slots == 0
@@ -313,10 +317,10 @@ def test_a_closed_engine_leaves_no_thread(tiny_model_dir):
     before = set(threading.enumerate())
     with Engine(str(tiny_model_dir("llama")), max_total_tokens=512) as engine:
         engine.generate("The ", Sampling(max_tokens=2, regex="[a-z]+"))
-        assert set(threading.enumerate()) > before
+        assert set(threading.enumerate()) - before
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_fault_of_a_step_ends_only_the_requests_in_it(tiny_model_dir, monkeypatch):

@@ -12,6 +12,7 @@ import httpx
 from ramify.runtime.api.app import Runner, build_app
 from ramify.runtime.api.state import ServerState
 from ramify.runtime.config import ServerConfig
+from ramify.runtime.engine import Engine
 from tests.runtime.api.fake_engine import FakeEngine
 
 
@@ -56,17 +57,26 @@ async def served(engine: object | None = None, **options) -> AsyncIterator[Serve
     await state.set_ready(engine)
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
             yield Served(url, engine, state, client)
     finally:
         await runner.cleanup()
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Return once `condition()` holds; fails after ten seconds."""
-    async with asyncio.timeout(10):
+    """Return once `condition()` holds; fails after a minute, of which a busy machine takes many."""
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def nothing_is_left(engine: Engine) -> None:
+    """Wait until no request is live (an abort may still be on its way), then count the slots."""
+    await eventually(lambda: not engine.stats().num_running + engine.stats().num_waiting)
+    await engine.async_flush_cache()
+    stats = engine.stats()
+    assert stats.num_leaked_slots == stats.num_running == stats.num_waiting == 0
+    assert stats.num_free_slots == stats.num_slots
 
 
 def assert_error(response: httpx.Response, status: int, code: str, param: str | None = None):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.runtime.api.fake_engine import FakeEngine
-from tests.runtime.api.serving import assert_error, served
+from tests.runtime.api.serving import assert_error, eventually, served
 
 BIG = "x" * 10**6
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
@@ -25,8 +25,8 @@ async def server():
         engine_gate.set()
         assert (await canary)[-2]["text"] == "[0] canary"
         assert (await server.client.get("/health")).status_code == 200
-        assert server.engine.stats().num_running == 0
-        assert server.state.num_open == 0
+        await eventually(lambda: server.engine.stats().num_running == 0)
+        await eventually(lambda: server.state.num_open == 0)
 
 
 def sampling(**params):

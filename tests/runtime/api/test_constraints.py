@@ -10,7 +10,7 @@ from ramify.interpreter.backends.endpoint import RuntimeEndpoint
 from ramify.lang.errors import InvalidRequest
 from ramify.lang.protocol import GenerateRequest, Sampling, text_prompt
 from ramify.runtime.engine import Engine
-from tests.runtime.api.serving import assert_error, parse_events, served
+from tests.runtime.api.serving import assert_error, nothing_is_left, parse_events, served
 
 SCHEMA = {
     "type": "object",
@@ -80,9 +80,7 @@ def engine(tiny_model_dir):
 async def server(engine):
     async with served(engine) as server:
         yield server
-    await engine.async_flush_cache()
-    stats = engine.stats()
-    assert stats.num_leaked_slots == stats.num_running == stats.num_waiting == 0
+    await nothing_is_left(engine)
 
 
 OPENAI = [

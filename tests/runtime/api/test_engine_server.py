@@ -17,7 +17,7 @@ from ramify.lang.protocol import (
     token_prompt,
 )
 from ramify.runtime.engine import Engine
-from tests.runtime.api.serving import assert_error, eventually, served
+from tests.runtime.api.serving import assert_error, eventually, nothing_is_left, served
 
 PARAMS = {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True}
 
@@ -32,10 +32,7 @@ def engine(tiny_model_dir):
 async def server(engine):
     async with served(engine) as server:
         yield server
-    await engine.async_flush_cache()
-    stats = engine.stats()
-    assert stats.num_leaked_slots == stats.num_running == stats.num_waiting == 0
-    assert stats.num_free_slots == stats.num_slots
+    await nothing_is_left(engine)
 
 
 async def test_native_reply_is_the_engines_answer(server, engine):
