@@ -10,6 +10,7 @@ from weakref import proxy, ref
 import numpy as np
 
 from ramify.grammars import kernels
+from ramify.grammars.chars import CharTables
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.lengths import LengthTables
 from ramify.grammars.remainder import Remainder
@@ -53,6 +54,7 @@ class InsideTables:
         self._inside: dict[tuple[int, int], Inside] = {}  # by state, id of the remainder
         self._lengths = LengthTables(proxy(self))
         self._texts = TextTables(proxy(self))
+        self._chars = CharTables(proxy(self))
         trie = self._vocabulary.trie
         self._scratch = kernels.Scratch.of(trie.num_nodes, len(trie.token_ids))
         self._remainders: dict[tuple[int, ...], Remainder] = {}  # those of exits: kept for good
@@ -105,7 +107,12 @@ class InsideTables:
 
     def _walk(self, state: int, remainder: Remainder) -> Inside:
         found = None
-        if remainder.num_below <= SMALL or len(self.lexer.moves(state)) <= WIDE:
+        is_small = remainder.num_below <= SMALL
+        terminal, key = self.lexer.key(state)
+        chars = None if is_small else terminal.chars(key)
+        if chars is not None:
+            return self._chars.inside(terminal, chars, remainder)
+        if is_small or len(self.lexer.moves(state)) <= WIDE:
             found = self._walk_plain(state, remainder)
         return found or self.walk_wide(state, remainder)
 

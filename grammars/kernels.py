@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ramify.grammars.char_kernels import CharStates, CharWalk, char_loop, char_walk_ref
 from ramify.grammars.vocabulary import Trie
 
 DEAD = 0  # in a table of dense states; below it: not known yet
@@ -249,6 +250,12 @@ _KERNELS: dict[str, tuple[Callable[..., Any], str]] = {
         f"UniTuple(int64,3)({_TRIE},int32[::1],int32[::1],int64,int32[::1],int32[:,::1],"
         "int32[:,::1])",
     ),
+    "chars": (
+        char_loop,
+        "UniTuple(int64,3)(uint8[::1],int32[::1],int32[::1],int32[::1],int32[::1],int64,"
+        "int32[:,::1],uint8[::1],uint8[::1],int32[:,::1],uint8[::1],uint8[:,::1],int32[:,::1],"
+        "int64,int32[::1],int32[:,::1],int32[:,::1])",
+    ),
     "length": (
         _length_loop,
         f"int64({_TRIE},int64,int64,int32[::1],int32[::1],int32[::1])",
@@ -312,6 +319,42 @@ def inside_walk(
         *scratch.exits[: counts[1]].T.copy(),
         *scratch.missing[: counts[2]].T.copy(),
     )
+
+
+class CharScratch(NamedTuple):
+    """Room for the results of a walk by characters."""
+
+    found: np.ndarray  # [tokens] int32
+    ends: np.ndarray  # [nodes, 2] int32
+    missing: np.ndarray  # [nodes, 3] int32
+
+    @classmethod
+    def of(cls, num_nodes: int, num_tokens: int) -> "CharScratch":
+        """Large enough for so many trie nodes and tokens."""
+        shapes = (num_tokens, (num_nodes, 2), (num_nodes, 3))
+        return cls(*(np.empty(shape, np.int32) for shape in shapes))
+
+
+def char_walk(
+    trie: Trie,
+    states: CharStates,
+    starts: np.ndarray,
+    *,
+    ends_anywhere: bool,
+    scratch: CharScratch | None = None,
+) -> CharWalk:
+    """As `char_walk_ref`, by the kernel where numba is there."""
+    kernel = _compiled("chars")
+    if kernel is None:
+        return char_walk_ref(trie, states, starts, ends_anywhere=ends_anywhere)
+    tops = starts[:, 0]
+    ends = trie.skip[tops]
+    num_nodes = int((ends - tops).sum())  # more than `trie` has where starts are nested
+    num_tokens = int((trie.first[ends] - trie.first[tops]).sum())
+    if scratch is None or num_nodes > trie.num_nodes or num_tokens > len(trie.token_ids):
+        scratch = CharScratch.of(num_nodes, num_tokens)
+    counts = kernel(*trie, *states, starts, int(ends_anywhere), *scratch)
+    return CharWalk(*(part[:count].copy() for part, count in zip(scratch, counts, strict=True)))
 
 
 def set_bits(row: np.ndarray, token_ids: np.ndarray) -> None:

@@ -71,6 +71,10 @@ class Terminal:
         """The tokens of a state, where the terminal knows them without a walk."""
         return None
 
+    def chars(self, key: Key) -> "Chars | None":
+        """The state by characters, where the terminal reads them by their classes."""
+        return None
+
     def soonest(self, key: Key) -> Key:
         """A key that reads some of the same texts: the one to choose from, to come to an end."""
         return key
@@ -115,6 +119,20 @@ class Shadow(NamedTuple):
     near: tuple[bytes, ...] = ()
     is_last: bool = False
     label: int | None = None
+
+
+class Chars(NamedTuple):
+    """A state within a text of an automaton.
+
+    The text ends at a quote, after which `closed(state)` is the terminal's key; or, where that is
+    None, wherever the automaton accepts, with the label 0.
+    """
+
+    automaton: CharAutomaton
+    root: SpellingNode
+    state: State
+    node: SpellingNode  # how far the next character has got
+    closed: Callable[[State], Key] | None
 
 
 class Selected(NamedTuple):
@@ -203,14 +221,10 @@ class Text(Terminal):
         """Bytes of the characters that the automaton can read here."""
         return text_transitions(self._automaton, self._root, key)
 
-    def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
-        """Those of the spelling."""
-        node: SpellingNode = key[1]
-        return node.groups
-
-    def reached(self, key: Key, what: int | SpellingNode) -> Key | None:
-        """By a class, or part of a character."""
-        return text_reached(self._automaton, self._root, key, what)
+    def chars(self, key: Key) -> Chars:
+        """As it is."""
+        state, node = key
+        return Chars(self._automaton, self._root, state, node, None)
 
     def move(self, key: Key, byte: int) -> Key | None:
         """One byte of a character."""

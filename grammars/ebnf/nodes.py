@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ramify.grammars.machine import Machine, Node, Place
-from ramify.grammars.terminals import Key, Terminal, Text
+from ramify.grammars.terminals import Chars, Key, Terminal, Text
 
 
 class NonEmpty(Terminal):
@@ -20,6 +20,10 @@ class NonEmpty(Terminal):
     def move(self, key: Key, byte: int) -> Key | None:
         """As the regex's."""
         return self._inner.move(self._inner.start if key == "start" else key, byte)
+
+    def chars(self, key: Key) -> Chars:
+        """As the regex's."""
+        return self._inner.chars(self._inner.start if key == "start" else key)
 
     def label(self, key: Key) -> int | None:
         """Not at the start."""

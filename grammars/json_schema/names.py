@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ramify.grammars.automata import FAR, SideBySide, Table, Words, explore
-from ramify.grammars.charsets import SpellingNode, spelling
+from ramify.grammars.charsets import spelling
 from ramify.grammars.json_schema.keys import COLON, START, FreeNames, NameTerminal, NameTrie
 from ramify.grammars.json_schema.layout import Blanks
 from ramify.grammars.limits import Budget
-from ramify.grammars.terminals import Elsewhere, Key, Shadow, text_reached
+from ramify.grammars.terminals import Chars, Elsewhere, Key, Shadow, text_move, text_transitions
 
 MAX_DETOUR = 4  # characters of a declared name that may have to be read before others part from it
-_QUOTE = "quote"  # in place of a class of characters
 
 
 class ClassifiedNames(NameTerminal):
@@ -25,7 +24,6 @@ class ClassifiedNames(NameTerminal):
         self._table = table
         self._labels = labels  # of each final state
         self._root = spelling(table.alphabet, json=True)
-        self._root_groups = (*self._root.groups, (_QUOTE, (0x22,)))
 
     def restricted(self, labels: frozenset[int], budget: Budget) -> "ClassifiedNames | None":
         """The names with one of these labels; None if there are none."""
@@ -99,34 +97,32 @@ class ClassifiedNames(NameTerminal):
             return {0x22: ("in", self._table.start, self._root)}
         if key[0] == COLON:
             return self.after_quote(key)
-        groups = self.groups(key)
-        targets = ((self.reached(key, what), group) for what, group in groups)
-        return {byte: target for target, group in targets if target is not None for byte in group}
+        _, state, node = key
+        moves = text_transitions(self._table, self._root, (state, node))
+        out: dict[int, Key] = {byte: ("in", *target) for byte, target in moves.items()}
+        if node is self._root and self._table.accepts(state):
+            out[0x22] = self._closed(state)
+        return out
 
     def move(self, key: Key, byte: int) -> Key | None:
         """As `transitions`, for one byte."""
         if key[0] != "in":
             return self.transitions(key).get(byte)
-        is_quote = byte == 0x22 and key[2] is self._root
-        what = _QUOTE if is_quote else key[2].next.get(byte)
-        return None if what is None else self.reached(key, what)
-
-    def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
-        """Those of the spelling, and the closing quote."""
-        if key[0] != "in":
-            return super().groups(key)
-        node: SpellingNode = key[2]
-        return self._root_groups if node is self._root else node.groups
-
-    def reached(self, key: Key, what: Any) -> Key | None:
-        """By a class, part of a character or a quote."""
-        if key[0] != "in":
-            return what
         _, state, node = key
-        if what is _QUOTE:
-            return (COLON, self._labels[state], 0) if self._table.accepts(state) else None
-        target = text_reached(self._table, self._root, (state, node), what)
+        if byte == 0x22 and node is self._root:
+            return self._closed(state) if self._table.accepts(state) else None
+        target = text_move(self._table, self._root, (state, node), byte)
         return None if target is None else ("in", *target)
+
+    def _closed(self, state: int) -> Key:
+        return (COLON, self._labels[state], 0)
+
+    def chars(self, key: Key) -> Chars | None:
+        """Between the quotes."""
+        if key[0] != "in":
+            return None
+        _, state, node = key
+        return Chars(self._table, self._root, state, node, self._closed)
 
 
 class OtherNames(NameTerminal):

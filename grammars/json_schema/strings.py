@@ -20,11 +20,11 @@ from ramify.grammars.limits import Budget, Remembered
 from ramify.grammars.products import Product
 from ramify.grammars.regex import Regex, regex_automaton
 from ramify.grammars.terminals import (
+    Chars,
     Key,
     Shadow,
     Terminal,
     text_move,
-    text_reached,
     text_transitions,
 )
 
@@ -55,7 +55,6 @@ class Quoted(Terminal):
         if automaton.alphabet is AnyText.alphabet:
             root = ANY_ROOT
         self.root = root or spelling(automaton.alphabet, json=True)
-        self._root_groups = (*self.root.groups, (CLOSED, (0x22,)))
         self.start: Key = OPEN
         self._unbounded = unbounded  # without the bounds of a `Counted`
 
@@ -68,18 +67,12 @@ class Quoted(Terminal):
             out[0x22] = CLOSED
         return out
 
-    def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
-        """Those of the spelling, and the closing quote."""
+    def chars(self, key: Key) -> Chars | None:
+        """Between the quotes."""
         if not isinstance(key, tuple):
-            return [((self.automaton.start, self.root), (0x22,))] if key == OPEN else []
-        node: SpellingNode = key[1]
-        return self._root_groups if node is self.root else node.groups
-
-    def reached(self, key: Key, what: Any) -> Key | None:
-        """By a class, part of a character or a quote."""
-        if what is CLOSED:
-            return CLOSED if self.automaton.accepts(key[0]) else None
-        return what if key == OPEN else text_reached(self.automaton, self.root, key, what)
+            return None
+        state, node = key
+        return Chars(self.automaton, self.root, state, node, lambda state: CLOSED)
 
     def move(self, key: Key, byte: int) -> Key | None:
         """One byte of a character, or a quote."""

@@ -59,6 +59,25 @@ def test_a_walk_leaves_out_what_is_not_known_and_goes_on_from_there():
     assert sorted(both) == sorted(whole.token_ids.tolist())
 
 
+@pytest.mark.parametrize("pattern", [".*", "[a-z]+", "(?:ab|é)*1?", r'[^"]*"', "(?:[a-c]1)+|é+"])
+def test_a_walk_by_characters_finds_what_one_by_bytes_does(pattern):
+    automaton = regex_automaton(parse(pattern), Budget(DEFAULT_LIMITS), pattern)
+    terminal = Text(automaton, spelling(automaton.alphabet, json=False))
+    lexer = Lexer(VOCABULARY)
+    for text in (b"", b"a", b"\xc3", b"ab"):
+        state = lexer.start(terminal)
+        for byte in text:
+            state = lexer.next(state, byte)
+        lexer.begin_mask(10_000)
+        chars = terminal.chars(lexer.key(state)[1]) if state else None
+        if chars is None:
+            continue
+        found = lexer._tables._chars.inside(terminal, chars, lexer.root)
+        expected = lexer._tables.walk_wide(state, lexer.root)
+        assert sorted(found.token_ids) == sorted(expected.token_ids)
+        assert found.exits == expected.exits
+
+
 def test_bits_are_set_as_by_the_reference():
     ids = np.array([0, 31, 32, 95, 31], np.int32)
     rows = np.zeros((2, 3), np.uint32)

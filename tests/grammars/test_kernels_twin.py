@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramify.grammars import kernels
+from ramify.grammars.char_kernels import NO_PART, CharStates, char_walk_ref
 from ramify.grammars.kernels import DEAD, UNKNOWN, DenseStates
 from ramify.grammars.vocabulary import Trie, trie_of
 from tests.grammars.test_properties import draws
@@ -40,6 +41,26 @@ def starts(draw, trie: Trie, *, is_above: bool) -> tuple[np.ndarray, np.ndarray]
     return np.array(columns[0], np.int32), np.array(columns[1], np.int32)
 
 
+@st.composite
+def char_states(draw) -> CharStates:
+    """States 1 to `MOST_STATES` over three classes, parts 0 to 2, some of them not known."""
+
+    def table(values, num_rows: int, num_columns: int) -> np.ndarray:
+        row = st.lists(values, min_size=num_columns, max_size=num_columns)
+        return np.array(draw(st.lists(row, min_size=num_rows, max_size=num_rows)))
+
+    bits = st.integers(0, 1)
+    following = table(st.integers(0, MOST_STATES), MOST_STATES + 1, 3).astype(np.int32)
+    following[DEAD] = DEAD
+    spelled = np.full((3, 256), NO_PART, np.int32)
+    spelled[:, list(ALPHABET)] = table(st.integers(-4, 2).filter((-2).__ne__), 3, len(ALPHABET))
+    spelled[0, 0x22] = draw(st.integers(0, 3))  # 3: it closes the text
+    is_known, accepting = table(bits, 2, MOST_STATES + 1).astype(np.uint8)
+    is_spelled = table(bits, 1, 3).astype(np.uint8)[0]
+    classes = table(bits, 3, 3).astype(np.uint8)
+    return CharStates(following, is_known, accepting, spelled, is_spelled, classes)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def with_numba():
     """Else twins would be compared with themselves."""
@@ -58,6 +79,18 @@ def test_walks_inside_a_terminal(data, trie, states, is_above):
     nodes, at = data.draw(starts(trie, is_above=is_above))
     arguments = (trie, states, nodes, at, is_above)
     check(kernels.inside_walk(*arguments), kernels.inside_walk_ref(*arguments))
+
+
+@draws(10_000, 300)
+@given(st.data(), tries, char_states(), st.booleans())
+def test_walks_by_characters(data, trie, states, ends_anywhere):
+    nodes, at = data.draw(starts(trie, is_above=False))
+    parts = data.draw(st.lists(st.integers(0, 2), min_size=len(nodes), max_size=len(nodes)))
+    places = np.stack([nodes, at, np.array(parts, np.int32)], axis=1)
+    check(
+        kernels.char_walk(trie, states, places, ends_anywhere=ends_anywhere),
+        char_walk_ref(trie, states, places, ends_anywhere=ends_anywhere),
+    )
 
 
 @draws(5_000, 200)
