@@ -25,6 +25,7 @@ Dropped = frozenset[tuple[str, str]]  # (pointer of a schema, keyword)
 
 MAX_EXPONENT = 400  # a double's is 308
 _DRAFT = re.compile(r"json-schema\.org/(?:draft/(\d{4})|draft-0?(\d))")
+_ID, _OLD_ID = re.compile(r'"\$id"\s*:\s*"'), re.compile(r'"id"\s*:\s*"')
 _METASCHEMA = re.compile(r"^https?://json-schema\.org/")
 
 
@@ -52,7 +53,7 @@ class Document:
         self._ambiguous: list[str] = []  # dynamic anchors of several resources
         self._value = value = self._load(text)
         self.draft = self._find_draft(value)  # 4, 6, 7, 2019 or 2020
-        num_ids = text.count('"id"' if self.draft == 4 else '"$id"')
+        num_ids = len((_OLD_ID if self.draft == 4 else _ID).findall(text))
         self._has_ids = num_ids > 0
         self.root = self.schema(value, _ROOT, 0, "")
         self._resources[""] = self.root

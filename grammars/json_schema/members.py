@@ -9,7 +9,7 @@ from ramify.grammars.automata import CharAutomaton, Words
 from ramify.grammars.json_schema import facts, strings
 from ramify.grammars.json_schema.cases import Conjunction
 from ramify.grammars.json_schema.context import Context, ValueNode, too_complex
-from ramify.grammars.json_schema.facts import NOTHING, Value
+from ramify.grammars.json_schema.facts import ANYTHING, NOTHING, Value
 from ramify.grammars.json_schema.name_kinds import (
     Condition,
     Kind,
@@ -42,25 +42,29 @@ class Members:
 
     def add(self, owner: ValueNode, conjunction: Conjunction) -> None:
         """Add the objects of a case to a value's alternatives."""
-        wanted = [fact for fact in conjunction if isinstance(fact, facts.SomeMember)]
+        names: dict[str, None] = {}
+        more: dict[str, None] = {}  # names that come after those
+        wanted: list[facts.SomeMember] = []
+        for fact in conjunction:
+            if isinstance(fact, facts.Member):
+                names[fact.name] = None
+            elif isinstance(fact, facts.Required):
+                more[fact.name] = None
+            elif isinstance(fact, facts.Members):
+                more |= dict.fromkeys(sorted(fact.keys.outside_names))
+            elif isinstance(fact, facts.SomeMember):
+                more |= dict.fromkeys(sorted(fact.keys.outside_names))
+                wanted.append(fact)
+        case = _Case(self._context, self._scalars, owner)
+        if not wanted:
+            case.add_all(names | more, conjunction, wanted)
+            return
         if len(wanted) > MAX_WANTED:
             too_complex(
                 owner.value, f"more than {MAX_WANTED} members of unknown names are asked for"
             )
         rest = tuple(fact for fact in conjunction if not isinstance(fact, facts.SomeMember))
-        _Case(self._context, self._scalars, owner).add(rest, wanted, self._declared(conjunction))
-
-    def _declared(self, conjunction: Conjunction) -> list[str]:
-        names: dict[str, None] = {}
-        required: dict[str, None] = {}
-        for fact in conjunction:
-            if isinstance(fact, facts.Member):
-                names[fact.name] = None
-            elif isinstance(fact, facts.Required):
-                required[fact.name] = None
-            elif isinstance(fact, (facts.Members, facts.SomeMember)):
-                required |= dict.fromkeys(sorted(fact.keys.outside_names))
-        return list(names | required)
+        case.add(rest, wanted, list(names | more))
 
 
 class _Case:
@@ -103,30 +107,32 @@ class _Case:
                 for fact in (facts.Required(name), facts.Member(name, each.value))
             ]
             left = [each for name, each in zip(chosen, wanted, strict=True) if name is None]
-            self._add(dict.fromkeys(names), (*conjunction, *asked), left)
+            self.add_all(dict.fromkeys(names), (*conjunction, *asked), left)
 
-    def _add(
+    def add_all(
         self, names: dict[str, None], conjunction: Conjunction, wanted: list[facts.SomeMember]
     ) -> None:
+        """Add the objects of these facts: what is wanted is of names that are not declared."""
         low, high = 0, None  # type: tuple[int, int | None]
-        asked: dict[str, Value] = dict.fromkeys(names, frozenset())
+        asked: dict[str, Value] = dict.fromkeys(names, ANYTHING)
         required = set[str]()
         groups: list[facts.Members] = []
         for fact in conjunction:
             match fact:
+                case facts.Member(name, value):
+                    before = asked[name]  # a Value is best left the object that it is
+                    asked[name] = before | value if before else value
+                case facts.Required(name):
+                    required.add(name)
                 case facts.Size(least, most):
                     low = max(low, least)
                     high = most if high is None else high if most is None else min(high, most)
-                case facts.Member(name, value):
-                    asked[name] |= value
-                case facts.Required(name):
-                    required.add(name)
                 case facts.Members():
                     groups.append(fact)
         if high is not None and low > high:
             return
         for group in groups:
-            for name in names:
+            for name in names.keys() - group.keys.outside_names:
                 if self._has(group.keys, name):
                     asked[name] |= group.value
         context = self._context
@@ -201,7 +207,9 @@ class _Case:
         if conditions:
             return self._classify(node, groups, wanted, conditions)
         context = self._context
-        value = frozenset[Any]().union(*(group.value for group in groups))
+        value = ANYTHING
+        for group in groups:
+            value = value | group.value if value else group.value
         if value >= NOTHING:
             node.wanted = self._wanted({}, {}, wanted)
             return None

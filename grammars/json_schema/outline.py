@@ -63,13 +63,16 @@ class Outlines:
 
     def __init__(self) -> None:
         self._made: dict[Schema, Outline] = {}
+        self._of_values: dict[Value, Outline] = {}
 
     def of_value(self, value: Value) -> Outline:
         """The outline of a Value."""
-        if len(value) == 1:  # mostly
-            (item,) = value
-            if isinstance(item, Literal) and item.holds:
-                return self.of_schema(item.schema)
+        found = self._of_values.get(value)
+        if found is None:
+            found = self._of_values[value] = self._of_value(value)
+        return found
+
+    def _of_value(self, value: Value) -> Outline:
         out = ANY
         for item in value:
             if isinstance(item, Literal):

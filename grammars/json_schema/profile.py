@@ -1,11 +1,16 @@
 """Profiles: what some facts say together, as far as it takes to see that they contradict."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from ramify.grammars.json_schema import facts
 from ramify.grammars.json_schema.facts import Fact, Formula, Keys
 from ramify.grammars.json_schema.outline import ANY, Outline, Outlines
+
+_UNTOLD = (  # facts that a profile says nothing about
+    *(facts.AtLeast, facts.AtMost, facts.Multiple, facts.Pattern, facts.Format),
+    *(facts.Item, facts.Items, facts.SomeItems, facts.Unique, facts.SomeMember),
+)
 
 
 class Profile:
@@ -88,6 +93,24 @@ class Profile:
             or (self.listed is not None and self.listed <= self.excluded)
             or any(self.member(name).is_empty for name in self.required)
         )
+
+    def contradicts(self, more: Sequence[Fact]) -> bool:
+        """Would it be a contradiction with these facts too? It is none without them."""
+        matters = False
+        for fact in more:
+            if isinstance(fact, facts.Member):
+                if fact.name in self.required:
+                    found = self.member(fact.name).both(self._outlines.of_value(fact.value))
+                    if found.is_empty:
+                        return True
+            elif not isinstance(fact, _UNTOLD):
+                matters = True
+        if matters:
+            both = self.copy()
+            for fact in more:
+                both.add(fact)
+            return both.is_contradiction
+        return False
 
     def excludes(self, other: "Profile") -> bool:
         """Does surely no value have the facts of both?"""

@@ -123,7 +123,12 @@ def _writable_wanted(wanted: Wanted) -> Wanted:
 
 
 def _usable(node: ObjectNode) -> int:
-    return sum(1 << at for at, value in enumerate(node.values) if _writable(value))
+    out, bit = 0, 1
+    for value in cast(list[ValueNode], node.values):
+        if value.is_writable:
+            out |= bit
+        bit <<= 1
+    return out
 
 
 def _finish(owner: ValueNode, node: ObjectNode | ArrayNode, budget: Budget) -> bool:
