@@ -74,8 +74,14 @@ def _indptr(lens: tuple[int, ...]) -> np.ndarray:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """The one place where a step's arrays leave the host; on the CPU nothing is copied."""
+    """Where a step's arrays leave the host; on the CPU nothing is copied."""
     tensor = torch.from_numpy(array)
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def upload(array: np.ndarray, out: torch.Tensor) -> None:
+    """The same, to where graphs read it."""
+    tensor = torch.from_numpy(array)
+    out.copy_(tensor.pin_memory() if out.is_cuda else tensor, non_blocking=True)

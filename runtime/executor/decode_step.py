@@ -14,7 +14,7 @@ import torch
 
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import PlannedRows
-from ramify.runtime.executor.batch import to_device
+from ramify.runtime.executor.batch import upload
 from ramify.runtime.executor.device_sampler import choose
 from ramify.runtime.executor.replay import Replay
 from ramify.runtime.executor.slot_table import Place, SlotTable
@@ -141,8 +141,7 @@ class DecodeStep:
             place.num_listed = entry.end
         if draws is not None:
             mine[4:] = draws
-        flat = to_device(packed.reshape(-1), self._packed.device)
-        self._packed[: len(flat)].copy_(flat, non_blocking=True)
+        upload(packed.reshape(-1), self._packed[: packed.size])
 
     def _update_work(
         self, rows: Sequence[PlannedRows], places: list[Place]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ramify.runtime.cache.kv_pool import KVPool
-from ramify.runtime.executor.batch import to_device
+from ramify.runtime.executor.batch import upload
 from ramify.runtime.executor.replay import Replay
 from ramify.runtime.executor.slot_table import SlotTable
 from ramify.runtime.executor.work import Planner
@@ -47,8 +47,8 @@ class SmallStep:
         # The first of a size is not worth a graph: few come twice.
         self._replay = Replay(table, planner, max_rows=LARGEST, patience=1, graphs=graphs)
         device = table.slots.device
-        # [3, LARGEST] int32 device: token, position, slot of each row
-        self._rows = torch.zeros((3, LARGEST), dtype=torch.int32, device=device)
+        # [3 * LARGEST] int32 device: of a step of T rows [3, T]: token, position, slot of each
+        self._rows = torch.zeros(3 * LARGEST, dtype=torch.int32, device=device)
         # [LARGEST, hidden size] device: one for all graphs
         self._hidden = torch.empty(
             (LARGEST, runner.config.hidden_size), dtype=runner.dtype, device=device
@@ -62,13 +62,13 @@ class SmallStep:
         padded = np.zeros((3, size), np.int32)
         padded[2] = -1
         padded[:, :num_rows] = packed
-        self._rows[:, :size].copy_(to_device(padded, self._rows.device), non_blocking=True)
+        upload(padded.reshape(-1), self._rows[: padded.size])
         buffers = self._replay.load(work)
         self._replay.run((size, tiles), lambda: self._forward(size, buffers, tiles))
         return self._hidden[:num_rows]
 
     def _forward(self, size: int, work: WorkBuffers, tiles: StepTiles) -> None:
-        tokens, positions, out_loc = self._rows[:, :size]
+        tokens, positions, out_loc = self._rows[: 3 * size].view(3, size)
         hidden = self._runner.forward(
             DeviceRows(
                 input_ids=self._table.known(tokens),
