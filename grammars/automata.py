@@ -157,10 +157,11 @@ class Table:
     def state_after(self, text: str) -> int | None:
         """Where a text leads."""
         state = self.start
-        for char in text:
+        class_of, rows = self.alphabet.class_of, self.rows
+        for code in map(ord, text):
             if state is None:
                 return None
-            state = self.rows[state][self.alphabet.class_of(ord(char))]
+            state = rows[state][class_of(code)]
         return state
 
     @cached_property

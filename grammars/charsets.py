@@ -11,7 +11,7 @@ import unicodedata
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 
 CharSet = tuple[tuple[int, int], ...]
 
@@ -118,8 +118,6 @@ class Alphabet:
     They are numbered as they first occur by code point.
     """
 
-    __slots__ = ("_bits", "intervals", "num_classes", "samples")
-
     def __init__(self, sets: Iterable[CharSet] = ()) -> None:
         index_of = {charset: index for index, charset in enumerate(dict.fromkeys(sets))}
         events: dict[int, int] = {0: 0, SURROGATES[0]: 0, SURROGATES[1] + 1: 0}
@@ -165,7 +163,17 @@ class Alphabet:
 
     def class_of(self, code: int) -> int:
         """The class of a character."""
+        if code < 128:
+            return self.ascii[code]
         return self.intervals[bisect_right(self.intervals, code, key=_low) - 1][2]
+
+    @cached_property
+    def ascii(self) -> list[int]:
+        """[128] the class of each ASCII character."""
+        out: list[int] = []
+        for low, high, found in self.intervals:
+            out += [found] * (min(high, 127) + 1 - low)
+        return out
 
 
 def _low(interval: tuple[int, int, int]) -> int:
@@ -227,10 +235,7 @@ def spelling(alphabet: Alphabet, *, json: bool) -> SpellingNode:
     so equal strings are equal texts.
     """
     intervals = alphabet.intervals
-    root: dict[int, int | SpellingNode] = {}
-    for low, high, cls in intervals:
-        for code in range(low, min(high, 0x7F) + 1):
-            root[code] = cls
+    root: dict[int, int | SpellingNode] = dict(enumerate(alphabet.ascii))
     for low, high, tail, lead in (
         (0x80, 0x7FF, 1, 0xC0),
         (0x800, 0xFFFF, 2, 0xE0),

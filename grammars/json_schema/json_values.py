@@ -1,17 +1,33 @@
 """JSON values: their types, and one text for each."""
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
+from json.encoder import encode_basestring
+from types import NoneType
 from typing import Any as Json
 
 TYPES = ("null", "boolean", "number", "string", "array", "object")
 _text = json.JSONEncoder(ensure_ascii=False).encode
+quoted: Callable[[str], str] = encode_basestring  # as JSON, no more escaped than it has to be
+_TYPE_OF = {
+    NoneType: "null",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    Decimal: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
 
 
 def canonical_json(value: Json) -> str:
     """One text for each JSON value: equal values have equal texts, 1.0 and 1 among them."""
+    if isinstance(value, str):
+        return quoted(value)
     if isinstance(value, dict):
-        members = (f"{_text(name)}:{canonical_json(value[name])}" for name in sorted(value))
+        members = (f"{quoted(name)}:{canonical_json(value[name])}" for name in sorted(value))
         return "{" + ",".join(members) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(canonical_json, value)) + "]"
@@ -23,10 +39,4 @@ def canonical_json(value: Json) -> str:
 
 def type_of(value: Json) -> str:
     """The JSON type: integers are numbers."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, (int, float, Decimal)):
-        return "number"
-    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
+    return _TYPE_OF[type(value)]

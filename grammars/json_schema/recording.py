@@ -282,6 +282,9 @@ def few_scalars(node: ValueNode) -> frozenset[str] | None:
 @lru_cache(maxsize=256)
 def _few_texts(terminal: Terminal) -> frozenset[str] | None:
     """All that a terminal reads; None if that is not little."""
+    if isinstance(terminal, Literals):
+        is_little = max(len(terminal.texts), *map(len, terminal.texts)) <= 4 * MAX_FEW
+        return frozenset(text.decode() for text in terminal.texts) if is_little else None
     found = set[str]()
     todo: list[tuple[Terminal, Key, bytes]] = [(terminal, terminal.start, b"")]
     while todo:

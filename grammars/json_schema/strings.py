@@ -1,6 +1,5 @@
 """JSON strings: patterns, formats, lengths and excluded words as terminals in quotes."""
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from ramify.grammars.automata import (
 from ramify.grammars.charsets import Alphabet, SpellingNode, spelling
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.formats import FORMATS, MAX_LENGTH
+from ramify.grammars.json_schema.json_values import quoted
 from ramify.grammars.limits import Budget, Remembered
 from ramify.grammars.products import Product
 from ramify.grammars.regex import Regex, regex_automaton
@@ -29,7 +29,6 @@ from ramify.grammars.terminals import (
 )
 
 OPEN, CLOSED = "open", "closed"
-_as_json = json.JSONEncoder(ensure_ascii=False).encode
 MAX_REMEMBERED_STEPS = 4_000_000  # of all automata that one cache keeps
 ANY_TEXT = AnyText()
 ANY_ROOT = spelling(AnyText.alphabet, json=True)
@@ -37,7 +36,7 @@ ANY_ROOT = spelling(AnyText.alphabet, json=True)
 
 def quote(text: str) -> bytes:
     """A text as a JSON string, the way it is written here."""
-    return _as_json(text).encode("utf-8", "surrogatepass")
+    return quoted(text).encode("utf-8", "surrogatepass")
 
 
 class Quoted(Terminal):
