@@ -2,7 +2,7 @@
 
 On a GPU torch itself knows (`set_sync_debug_mode`). On a CPU nothing ever waits, so the calls that
 would are caught by name: reading a tensor's values, and making a tensor from host data anywhere but
-in the two places that copy through pinned memory. Triton's interpreter is let through.
+in the places that copy through pinned memory. Triton's interpreter is let through.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ READS = (
     "__index__",
 )
 COPIES = ("tensor", "as_tensor", "from_numpy", "nonzero")
-PINNED = {("batch.py", "to_device"), ("work_buffers.py", "load")}
+PINNED = {("batch.py", "to_device"), ("batch.py", "upload"), ("work_buffers.py", "load")}
 
 
 class Waits(AssertionError):
