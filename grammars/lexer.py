@@ -17,6 +17,7 @@ from ramify.grammars.inside import NOTHING, Inside, InsideTables
 from ramify.grammars.kernels import DenseStates
 from ramify.grammars.remainder import Remainder
 from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal
+from ramify.grammars.together import Together, TogetherTables
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STATES = 400_000
@@ -41,6 +42,7 @@ class Lexer:
         self._special: list[Mapping[int, int] | None] = [{}]
         self.labels: list[int | None] = [None]  # of each state: where it ends its terminal
         self._tables = InsideTables(self)
+        self._together = TogetherTables(self._tables)
         self._groups: dict[int, tuple[Any, np.ndarray]] = {}  # rows of groups, by their id
         self._dense_id: dict[int, int] = {}
         self._dense_state: list[int] = [NOTHING]
@@ -142,6 +144,10 @@ class Lexer:
         """What is left of tokens, read from a state on."""
         return self._tables.inside(state, remainder)
 
+    def read(self, states: tuple[int, ...], remainder: Remainder) -> Together:
+        """The same of several states at once."""
+        return self._together.read(states, remainder)
+
     def made(
         self,
         row: np.ndarray | None,
@@ -163,7 +169,8 @@ class Lexer:
     @property
     def num_bytes(self) -> int:
         """What its tables hold now, about."""
-        return STATE_BYTES * len(self) + 1024 * len(self._dense_state) + self._tables.num_bytes
+        states = STATE_BYTES * len(self) + 1024 * len(self._dense_state)
+        return states + self._tables.num_bytes + self._together.num_bytes
 
     # -- for wide walks
 

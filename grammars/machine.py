@@ -12,17 +12,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ramify.grammars.allowed import Front, front_of, make_mask
 from ramify.grammars.errors import GrammarError
-from ramify.grammars.inside import NOTHING, Inside
-from ramify.grammars.kernels import clear_bits, set_bits
+from ramify.grammars.inside import NOTHING
 from ramify.grammars.lexer import Lexer
 from ramify.grammars.limits import Limits
-from ramify.grammars.remainder import Remainder
 from ramify.grammars.terminals import Key, Terminal
-from ramify.grammars.vocabulary import Vocabulary
 
 Place = tuple[int, int]  # (lexer state, frame)
-_Item = tuple[Remainder, int, int]  # what is left of some tokens, and the place to read it at
 DEAD = 0  # the machine state with no places
 DONE: Place = (NOTHING, 0)  # the place after the whole grammar
 OUTSIDE = 1  # the frame below a node that is looked at alone, whatever it is inside of
@@ -76,10 +73,11 @@ class Machine:
 
     def __init__(self, lexer: Lexer, root: Node, limits: Limits) -> None:
         self.lexer = lexer
-        self._limits = limits
+        self.limits = limits
         self._frames = [Frame(_Bottom(), 0, 0), Frame(_Bottom(), 0, OUTSIDE)]
         self._frame_ids: dict[Frame, int] = {}
         self._after: dict[tuple[int, int], frozenset[Place]] = {}
+        self._fronts: dict[tuple[int, int], Front] = {}  # by (frame, label)
         self.places: list[tuple[Place, ...]] = [()]
         self._state_ids: dict[tuple[Place, ...], int] = {(): DEAD}
         self._rows: list[dict[int, int]] = [{}]  # byte -> machine state; DEAD where tried in vain
@@ -139,6 +137,20 @@ class Machine:
             node.resume(self, position, parent, label, places)
             found = self._after[frame, label] = frozenset(places)
         out |= found
+
+    def front(self, frame: int, label: int) -> Front:
+        """The places after `frame`'s part ended with `label`, but for the end of the text."""
+        found = self._fronts.get((frame, label))
+        if found is None:
+            places = set[Place]()
+            self.resume(frame, label, places)
+            places.discard(DONE)
+            found = self._fronts[frame, label] = front_of(sorted(places))
+        return found
+
+    def allows(self, place: Place, token_id: int) -> bool:
+        """Can this token be read at a place?"""
+        return self.step_token(self._intern((place,)), token_id) != DEAD
 
     # -- for matchers
 
@@ -214,7 +226,10 @@ class Machine:
         key = (self.serial, state)
         found = masks.get(key)
         if found is None:
-            found = self._compute_mask(state)
+            places = self.places[state]
+            is_complete = self.is_complete(state)
+            front = front_of(places[1:] if is_complete else places)  # DONE is the smallest place
+            found = make_mask(self, front, is_complete=is_complete)
             masks.put(key, found)
         return found
 
@@ -229,20 +244,20 @@ class Machine:
         )
 
     def _check(self, count: int) -> None:
-        if count > self._limits.machine_states:
+        if count > self.limits.machine_states:
             raise GrammarError(
                 "grammar_too_complex",
-                f"the grammar's machine has more than {self._limits.machine_states} states",
+                f"the grammar's machine has more than {self.limits.machine_states} states",
             )
 
     def _intern(self, places: Iterable[Place]) -> int:
         key = tuple(sorted(places))
         found = self._state_ids.get(key)
         if found is None:
-            if len(key) > self._limits.configurations:
+            if len(key) > self.limits.configurations:
                 raise GrammarError(
                     "grammar_too_complex",
-                    f"the text so far can be read in more than {self._limits.configurations} ways; "
+                    f"the text so far can be read in more than {self.limits.configurations} ways; "
                     "make the grammar less ambiguous",
                 )
             found = self._state_ids[key] = len(self.places)
@@ -274,122 +289,3 @@ class Machine:
             if target != NOTHING:
                 self._arrive(target, frame, out)
         return self._intern(out) if out else DEAD
-
-    # -- masks
-
-    def _compute_mask(self, state: int) -> np.ndarray:
-        found = _Found(self.lexer.vocabulary)
-        items: list[_Item] = []
-        for place in self.places[state]:
-            if place == DONE:
-                found.token_ids += self.lexer.vocabulary.eos_token_ids
-            else:
-                items.append((self.lexer.root, *place))
-        self.lexer.begin_mask(self._limits.walk_steps)
-        self._collect(items, found)
-        masks = self.lexer.vocabulary.masks
-        key = (self.lexer.serial, *found.key())
-        row = masks.get(key)  # places that differ in what comes later often agree
-        if row is None:
-            row = found.row().view(np.int32)
-            row.flags.writeable = False
-            masks.put(key, row)
-        return row
-
-    def _collect(
-        self, items: "list[_Item]", found: "_Found", aside: "list[_Item] | None" = None
-    ) -> None:
-        """Add the tokens of which the remainders can be read at the places. With `aside`, leave
-        there what goes into terminals that keep their texts apart."""
-        seen = set(items)
-        inside_of, after = self.lexer.inside, self._after
-        for item in items:  # which grow
-            remainder, lexed, frame = item
-            if aside is not None and self.lexer.keeps_texts_apart(lexed):
-                aside.append(item)
-                continue
-            inside = inside_of(lexed, remainder)
-            if inside.without is not None:
-                found.less.append(inside)
-            elif inside.row is not None:
-                found.rows.append(inside.row)
-            found.token_ids += inside.token_ids
-            if not inside.is_exact:
-                self._try(inside, (lexed, frame), found)
-                continue
-            if inside.exits:
-                self.lexer.spend(3 * len(inside.exits))
-            for label, rest in inside.exits:
-                places = after.get((frame, label))
-                if places is None:
-                    self.resume(frame, label, set())
-                    places = after[frame, label]
-                self.lexer.spend(len(places))
-                for place in places:
-                    item = (rest, *place)
-                    if item not in seen and place != DONE:
-                        seen.add(item)
-                        items.append(item)
-
-    def _try(self, inside: Inside, place: Place, found: "_Found") -> None:
-        """Of tokens that may not be allowed at a place, add those that are."""
-        sure, past = _Found(self.lexer.vocabulary), _Found(self.lexer.vocabulary)
-        items: list[_Item] = []
-        for label, rest in inside.exits:
-            out = set[Place]()
-            self.resume(place[1], label, out)
-            items += [(rest, *after) for after in out if after != DONE]
-        if inside.is_last:
-            aside: list[_Item] = []
-            self._collect(items, sure, aside)
-            items = aside
-        self._collect(items, past)
-        to_try = past.all_token_ids().union(inside.to_try)
-        found.token_ids += sure.all_token_ids() - to_try
-        alone = self._intern((place,))
-        for token_id in to_try:
-            self.lexer.spend(10)
-            if self.step_token(alone, token_id) != DEAD:
-                found.token_ids.append(token_id)
-
-
-class _Found:
-    """The tokens of a mask so far."""
-
-    __slots__ = ("_vocabulary", "less", "rows", "token_ids")
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self.rows: list[np.ndarray] = []  # [num_words] uint32, shared
-        self.less: list[Inside] = []  # those with a row and tokens that are not of it
-        self.token_ids: list[int] = []
-
-    def key(self) -> tuple[object, ...]:
-        """The same for the same tokens, as long as the lexer lives."""
-        rows = [id(row) for row in self.rows]
-        return (*rows, *map(id, self.less), frozenset(self.token_ids))
-
-    def row(self) -> np.ndarray:
-        """All of them, [num_words] uint32; perhaps shared."""
-        if len(self.rows) == 1 and not self.token_ids and not self.less:
-            return self.rows[0]
-        row: np.ndarray | None = None
-        for inside in self.less:
-            assert inside.row is not None and inside.without is not None
-            part = inside.row.copy()
-            clear_bits(part, inside.without)
-            row = part if row is None else row | part
-        for other in self.rows:
-            row = other.copy() if row is None else np.bitwise_or(row, other, out=row)
-        if row is None:
-            row = self._vocabulary.new_row().view(np.uint32)
-        if self.token_ids:
-            set_bits(row, np.array(self.token_ids, np.int32))
-        return row
-
-    def all_token_ids(self) -> set[int]:
-        """All of them, as a set."""
-        if not self.rows and not self.less:
-            return set(self.token_ids)
-        bits = np.unpackbits(self.row().view(np.uint8), bitorder="little")
-        return set(np.flatnonzero(bits).tolist())
