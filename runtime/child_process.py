@@ -29,6 +29,8 @@ _BOOT = (
     "from ramify.runtime.worker_main import main; main()"
 )
 
+LAST_WORDS_S = 1.0
+
 
 class Child:
     """A worker process. One thread may `send` at a time; one thread has all the rest.
@@ -93,6 +95,13 @@ class Child:
 
     def kill(self) -> None:
         """End it at once."""
+        self._process.kill()
+
+    def kill_hung(self) -> None:
+        """End it; if it still can, it says on its standard error where each of its threads is."""
+        self._process.send_signal(signal.SIGUSR1)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(LAST_WORDS_S)
         self._process.kill()
 
     def close(self) -> None:

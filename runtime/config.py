@@ -17,6 +17,7 @@ LoadFormat = Literal["auto", "safetensors", "gguf", "dummy"]
 Device = Literal["auto", "cpu", "cuda"]
 WorkerKind = Literal["auto", "thread", "process"]
 
+MIN_WATCHDOG_S = 3.0  # a worker process says once a second that it lives
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
 
@@ -66,6 +67,10 @@ class EngineConfig:
         False, "on a GPU, plan each step only once the one before it is done"
     )
     disable_jump_forward: bool = option(False, "decode tokens one by one that a grammar forces")
+    watchdog_timeout: float = option(
+        300.0,
+        "seconds a worker process may be at one step; then it counts as hung: killed, restarted",
+    )
     random_seed: int = option(0, "seeds requests that bring none, and dummy weights")
     num_threads: int | None = option(None, "CPU threads of the model; default: the machine's cores")
 
@@ -79,6 +84,11 @@ class EngineConfig:
             raise ConfigError(
                 f"chunked_prefill_size={self.chunked_prefill_size}: must be -1 (off) or at least "
                 "16; try 2048"
+            )
+        if not self.watchdog_timeout >= MIN_WATCHDOG_S:
+            raise ConfigError(
+                f"watchdog_timeout={self.watchdog_timeout}: must be at least {MIN_WATCHDOG_S:g} "
+                "seconds; the first step of a kind compiles kernels, which takes long: try 300"
             )
         if not 0.0 < self.mem_fraction_static <= 1.0:
             raise ConfigError(f"mem_fraction_static={self.mem_fraction_static}: must be in (0, 1]")

@@ -119,10 +119,16 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag=2):
     deltas: list[TokenDelta]
 
 
+class Beat(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Sent about once a second: the process lives, whether or not it has anything to tell."""
+
+    busy_s: float  # how long its steps' thread has been at what it does; 0: it waits for commands
+
+
 class Died(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The process ends: it could not start, or a fault outside any step."""
 
     error: ErrorInfo
 
 
-FromWorker = Started | Ready | Step | Died
+FromWorker = Started | Ready | Step | Beat | Died

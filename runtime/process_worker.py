@@ -32,6 +32,7 @@ from ramify.runtime.config import EngineConfig
 from ramify.runtime.core import EngineStats, TokenRequest
 from ramify.runtime.messages import (
     Abort,
+    Beat,
     Close,
     Died,
     Flush,
@@ -188,6 +189,9 @@ class ProcessWorker:
                 self._take(run, POLL_S)
                 if time.monotonic() >= self._kill_at:
                     child.kill()
+                elif time.monotonic() - run.moved_at > self._config.watchdog_timeout:
+                    run.last_words = self._hung()
+                    child.kill_hung()
             self._take(run, 0.0)  # what it sent before it died
         finally:
             with self._lock:
@@ -197,11 +201,17 @@ class ProcessWorker:
         lived = 0.0 if run.ready_at is None else time.monotonic() - run.ready_at
         return lived, run.why()
 
+    def _hung(self) -> ErrorInfo:
+        limit = self._config.watchdog_timeout
+        text = f"it was hung and was killed: no step ended in {limit:g} s (watchdog_timeout)"
+        return EngineError(text).info()
+
     def _take(self, run: "_Run", timeout_s: float) -> None:
         """Do as the messages say that have come."""
         for message in run.child.receive(timeout_s):
             match message:
                 case Step(stats, replies, deltas):
+                    run.moved_at = time.monotonic()
                     self._stats = stats
                     for reply in replies:
                         self._resolve(reply)
@@ -209,8 +219,10 @@ class ProcessWorker:
                 case Started(name, seconds, detail):
                     log.info("worker start-up: %s %.1f s %s", name, seconds, detail)
                     self._phases.append(Phase(name, seconds, detail))
+                case Beat(busy_s):
+                    run.moved_at = time.monotonic() - busy_s
                 case Ready(stats):
-                    run.ready_at = time.monotonic()
+                    run.ready_at = run.moved_at = time.monotonic()
                     self._serve(run.child, stats)
                 case Died(error):
                     run.last_words = error
@@ -251,6 +263,7 @@ class _Run:
 
     child: Child
     ready_at: float | None = None  # time.monotonic()
+    moved_at: float = math.inf  # time.monotonic() when it was last known not to be hung
     last_words: ErrorInfo | None = None
 
     def why(self) -> ErrorInfo:

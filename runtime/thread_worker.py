@@ -7,6 +7,7 @@ a step ends the requests in that step and nothing else.
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -64,6 +65,7 @@ class ThreadWorker:
         self._lock = threading.Lock()  # orders `_post` and `close`: no command after the last None
         self._taken: list[_Command] = []  # from the inbox, and not answered
         self._end: ErrorInfo | None = None  # why it takes no more commands
+        self._busy_since: float | None = None  # time.monotonic(); None: it waits for commands
         self._thread = threading.Thread(target=self._run, name="ramify-worker", daemon=True)
         self._thread.start()
 
@@ -100,6 +102,11 @@ class ThreadWorker:
         """The scheduler's counters as of the last published delta, or later."""
         return msgspec.structs.replace(self._stats, grammars=self._grammars.stats())
 
+    def busy_s(self) -> float:
+        """Seconds that the thread has been at what it does, such as a step."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def close(self) -> None:
         """Abort what runs, publish the last deltas and end the thread."""
         with self._lock:
@@ -123,6 +130,7 @@ class ThreadWorker:
     def _run(self) -> None:
         try:
             while self._take_commands():
+                self._busy_since = time.monotonic()
                 for deltas in self._loop.turn():
                     self._send(deltas)
             self._send(self._scheduler.abort_all())
@@ -152,7 +160,10 @@ class ThreadWorker:
         is_open = True
         with suppress(queue.Empty):
             while is_open:
+                if block:
+                    self._busy_since = None
                 command = self._inbox.get(block=block)
+                self._busy_since = time.monotonic()
                 block = False
                 if command is None:
                     is_open = False

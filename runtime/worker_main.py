@@ -6,6 +6,7 @@ service manager sends to the whole group are the engine's to act on.
 """
 
 import ctypes
+import faulthandler
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ import threading
 import time
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import zmq
@@ -24,6 +25,7 @@ from ramify.runtime import garbage
 from ramify.runtime.core import EngineStats, TokenDelta
 from ramify.runtime.messages import (
     Abort,
+    Beat,
     Close,
     Died,
     Flush,
@@ -37,11 +39,14 @@ from ramify.runtime.messages import (
     ToWorker,
 )
 from ramify.runtime.startup import Clock, load_front
-from ramify.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from ramify.runtime.thread_worker import ThreadWorker
 
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+BEAT_S = 1.0
 SWITCH_S = 0.0005  # the steps' thread waits so long for one that compiles, not Python's 5 ms
 
 
@@ -103,6 +108,8 @@ def main() -> NoReturn:
     if not line:  # it is gone already
         os._exit(1)
     start = msgspec.json.decode(line, type=Start)
+    faulthandler.enable()  # a crash tells where each thread is,
+    faulthandler.register(signal.SIGUSR1)  # and so does a process that is about to be killed
     _live_with(start.parent)
     sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(
@@ -153,7 +160,7 @@ def _connect(kind: int, address: str) -> "zmq.Socket[bytes]":
     return socket
 
 
-def _start(start: Start, outlet: Outlet) -> Worker:
+def _start(start: Start, outlet: Outlet) -> "ThreadWorker":
     """Load everything; each phase is told when it is over."""
     took = time.monotonic() - start.spawned
     outlet.send(Started("worker process", took, f"pid {os.getpid()}"))
@@ -168,9 +175,15 @@ def _start(start: Start, outlet: Outlet) -> Worker:
     return worker
 
 
-def _serve(commands: "zmq.Socket[bytes]", worker: Worker, outlet: Outlet) -> None:
+def _serve(commands: "zmq.Socket[bytes]", worker: "ThreadWorker", outlet: Outlet) -> None:
     decoder = msgspec.msgpack.Decoder(ToWorker)
+    beat_at = time.monotonic()
     while True:
+        if time.monotonic() >= beat_at:
+            outlet.send(Beat(worker.busy_s()))
+            beat_at = time.monotonic() + BEAT_S
+        if not commands.poll(round(1000 * BEAT_S)):
+            continue
         match decoder.decode(commands.recv()):
             case Submit() as asked:
                 _submit(asked, worker, outlet)
@@ -183,7 +196,7 @@ def _serve(commands: "zmq.Socket[bytes]", worker: Worker, outlet: Outlet) -> Non
                 return
 
 
-def _submit(asked: Submit, worker: Worker, outlet: Outlet) -> None:
+def _submit(asked: Submit, worker: "ThreadWorker", outlet: Outlet) -> None:
     try:
         accepted = worker.submit(asked.specs())
     except RamifyError as error:

@@ -24,6 +24,7 @@ from ramify.lang.errors import (
 )
 from ramify.lang.protocol import GenerateRequest, LogprobOptions, Sampling, text_prompt
 from ramify.runtime import child_process, process_worker
+from ramify.runtime.config import MIN_WATCHDOG_S
 from ramify.runtime.core import TokenRequest
 from ramify.runtime.engine import Engine
 from ramify.runtime.messages import Submit
@@ -335,6 +336,41 @@ def test_a_fault_outside_any_step_ends_the_process_and_says_what_it_was(model, m
         assert error.value.code == "worker_died"
         wait_for(lambda: takes_requests(engine))
         assert len(engine.generate([12, 14], GREEDY).token_ids) == 12
+
+
+def test_a_worker_that_hangs_counts_as_dead(model, monkeypatch, capfd):
+    planted = (
+        "import time\n"
+        "from ramify.runtime.scheduler.scheduler import Scheduler; plan = Scheduler.plan\n"
+        "def hung(self):\n"
+        "    while any(13 in r.token_ids for q in self._live.values() for r in q.values()):\n"
+        "        time.sleep(0.1)\n"
+        "    return plan(self)\n"
+        "Scheduler.plan = hung\n"
+    )
+    boot = child_process._BOOT.replace("from ramify", planted + "from ramify").replace("; ", "\n")
+    monkeypatch.setattr(child_process, "_BOOT", boot)
+    with process_engine(model, watchdog_timeout=MIN_WATCHDOG_S) as engine:
+        pid = engine._worker._child.pid
+        with pytest.raises(EngineError, match=r"hung.*no step ended in 3 s") as error:
+            engine.generate([12, 13, 14], GREEDY)
+        assert error.value.code == "worker_died"
+        wait_for(lambda: takes_requests(engine))
+        assert not is_alive(pid)
+        assert " in hung" in capfd.readouterr().err  # where it was
+        os.kill(engine._worker._child.pid, signal.SIGSTOP)  # one that cannot say anything
+        with pytest.raises(Unavailable, match="hung"):  # it was not accepted
+            engine.generate([12, 14], GREEDY)
+        wait_for(lambda: takes_requests(engine))
+        assert len(engine.generate([12, 14], GREEDY).token_ids) == 12
+        assert engine.stats().num_restarts == 2
+
+
+def test_long_silence_of_an_idle_worker_is_no_hang(model):
+    with process_engine(model, watchdog_timeout=MIN_WATCHDOG_S) as engine:
+        time.sleep(MIN_WATCHDOG_S + 2)
+        assert len(engine.generate([12, 14], GREEDY).token_ids) == 12
+        assert engine.stats().num_restarts == 0
 
 
 def test_a_message_carries_what_sequences_share_once():
