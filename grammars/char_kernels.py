@@ -100,7 +100,11 @@ def char_loop(
     ends: Any,  # [num, 2]
     missing: Any,  # [num, 3]
 ) -> tuple[int, int, int]:
-    """The reference, as numba compiles it: how many tokens, ends and missing it wrote."""
+    """The reference, as numba compiles it: how many tokens, ends and missing it wrote.
+
+    Tokens that no dead node parts are next to one another in `token_ids`: they are copied as runs,
+    since whether a node has a token is what a processor cannot foresee.
+    """
     states = np.empty(longest + 1, np.int32)  # [depth]
     parts = np.empty(longest + 1, np.int32)
     quote = following.shape[1]
@@ -111,6 +115,7 @@ def char_loop(
         parts[depth[top]] = starts[index, 2]
         at = top + 1
         end = skip[top]
+        run = first[at]
         while at < end:
             level = depth[at]
             state = states[level - 1]
@@ -129,26 +134,29 @@ def char_loop(
                         if classes[part, cls] and following[state, cls]:
                             is_live = True
                             break
-            if not is_live:
-                at = skip[at]
-                continue
-            for token in range(first[at], first[at + 1]):
+            if is_live:
+                if what == quote or (ends_anywhere and part == 0 and accepting[state]):
+                    ends[num_ends, 0] = at
+                    ends[num_ends, 1] = state
+                    num_ends += 1
+                if what != quote:
+                    if is_known[state] and is_spelled[part]:
+                        states[level] = state
+                        parts[level] = part
+                        at += 1
+                        continue
+                    if skip[at] > at + 1:
+                        missing[num_missing, 0] = at
+                        missing[num_missing, 1] = state
+                        missing[num_missing, 2] = part
+                        num_missing += 1
+            run_end = first[at + 1] if is_live else first[at]
+            for token in range(run, run_end):
                 found[num_found] = token_ids[token]
                 num_found += 1
-            if what == quote or (ends_anywhere and part == 0 and accepting[state]):
-                ends[num_ends, 0] = at
-                ends[num_ends, 1] = state
-                num_ends += 1
-            if what == quote or skip[at] == at + 1:
-                at = skip[at]
-            elif is_known[state] and is_spelled[part]:
-                states[level] = state
-                parts[level] = part
-                at += 1
-            else:
-                missing[num_missing, 0] = at
-                missing[num_missing, 1] = state
-                missing[num_missing, 2] = part
-                num_missing += 1
-                at = skip[at]
+            at = skip[at]
+            run = first[at]
+        for token in range(run, first[end]):
+            found[num_found] = token_ids[token]
+            num_found += 1
     return num_found, num_ends, num_missing

@@ -72,8 +72,8 @@ class _Table:
 
     @property
     def num_bytes(self) -> int:
-        """Of its rows."""
-        return self._following.nbytes
+        """Of its rows, and those of the spelling."""
+        return self._following.nbytes + self.spelling.rows.nbytes
 
     def number(self, state: State) -> int:
         """The number of a state."""
@@ -123,15 +123,10 @@ class CharTables:
         trie = tables.lexer.vocabulary.trie
         self._scratch = kernels.CharScratch.of(trie.num_nodes, len(trie.token_ids))
 
-    @property
-    def num_bytes(self) -> int:
-        """What its tables hold."""
-        return sum(table.num_bytes for table in self._by_automaton.values())
-
     def inside(self, terminal: Terminal, chars: Chars, remainder: Remainder) -> "Inside":
         """Tokens that stay inside, and what is left of those that do not."""
         table = self._table(chars)
-        states, spelling = table.states, table.spelling
+        states, spelling, num_bytes = table.states, table.spelling, table.num_bytes
         start = table.number(chars.state), spelling.part(chars.node)
         missing = np.empty((len(remainder.nodes), 3), np.int32)
         missing[:, 0] = remainder.nodes
@@ -153,13 +148,15 @@ class CharTables:
                 ends.setdefault(states[state], []).append(node)
             self._tables.spend(10 + len(walk.token_ids) // 100 + 20 * num_rows)
             missing = walk.missing
+        self._tables.num_bytes += table.num_bytes - num_bytes
         exits: dict[int, list[int]] = {}
         for state, nodes in ends.items():
             if chars.closed is None:
                 exits.setdefault(0, []).extend(nodes)
             else:
                 token_ids.append(self._past(terminal, chars.closed(state), nodes, exits))
-        return self._tables.collected(np.concatenate(token_ids), exits)
+        found = np.concatenate(token_ids) if len(token_ids) > 1 else token_ids[0]
+        return self._tables.collected(found, exits)
 
     def _past(
         self, terminal: Terminal, key: object, nodes: list[int], exits: dict[int, list[int]]
@@ -188,6 +185,7 @@ class CharTables:
                 num_classes = chars.automaton.alphabet.num_classes
                 spelling = self._spellings[chars.root] = _Spelling(chars.root, num_classes)
             table = self._by_automaton[key] = _Table(chars.automaton, spelling)
+            self._tables.num_bytes += table.num_bytes
         return table
 
 
