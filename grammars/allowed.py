@@ -27,7 +27,17 @@ def make_mask(machine: "Machine", front: Front, *, is_complete: bool) -> np.ndar
     if is_complete:
         found.token_ids += vocabulary.eos_token_ids
     lexer.begin_mask(machine.limits.walk_steps)
-    _collect(machine, [(lexer.root, front)], found)
+    items: list[_Item] = []
+    for state, frame in zip(*front, strict=True):  # these are seldom met together again
+        inside = lexer.inside(state, lexer.root)
+        found.add_inside(inside)
+        if not inside.is_exact:
+            _try(machine, inside, (state, frame), found)
+            continue
+        for label, rest in inside.exits:
+            items.append((rest, machine.front(frame, label)))
+    if items:
+        _collect(machine, items, found)
     key = (lexer.serial, *found.key())
     row = vocabulary.masks.get(key)  # places that differ in what comes later often agree
     if row is None:
@@ -119,6 +129,14 @@ class _Found:
         if together.many is not None:
             self.many.append(together.many)
         self.token_ids += together.token_ids
+
+    def add_inside(self, inside: Inside) -> None:
+        """What one state reads."""
+        if inside.without is not None:
+            self.less.append(inside)
+        elif inside.row is not None:
+            self.rows.append(inside.row)
+        self.token_ids += inside.token_ids
 
     def key(self) -> tuple[object, ...]:
         """The same for the same tokens, as long as the lexer lives."""

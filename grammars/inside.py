@@ -90,12 +90,12 @@ class InsideTables:
         lexer = self.lexer
         if state == NOTHING:
             return Inside(None, (), ())
-        shadow = lexer.shadow(state)
-        found = None if shadow is None else self._from_shadow(state, shadow, remainder)
         terminal, key = lexer.key(state)
         selected = terminal.selected(key)
         if selected is not None:
             return self._texts.inside(terminal, selected, remainder)
+        shadow = terminal.shadow(key)
+        found = None if shadow is None else self._from_shadow(state, shadow, remainder)
         if remainder is not lexer.root:
             return found or self._walk(state, remainder)
         if found is None:
@@ -170,6 +170,8 @@ class InsideTables:
         self, token_ids: "np.ndarray | list[int]", exits: Mapping[int, list[int]]
     ) -> Inside:
         """Of tokens, and by label the trie nodes where the terminal may end."""
+        if not exits and len(token_ids) <= MANY_TOKENS:
+            return Inside(None, _listed(token_ids), ())
         is_inner = self._vocabulary.is_inner
         kept = []
         for label, nodes in exits.items():
@@ -342,17 +344,19 @@ class InsideTables:
     ) -> list[int]:
         """Trie nodes that spell a text, from a node of it to a leaf."""
         found: list[int] = []
-        todo = [(start, remainder)]
+        children_of = self._vocabulary.children
+        todo = [(start, node) for node in remainder.nodes]
         while todo:
-            at, left = todo.pop()
-            for byte in left.common(texts[at]):
-                target, step = texts[at].get(byte), left.step(byte)
-                if step is None or target is None:
+            at, node = todo.pop()
+            following, children = texts[at], children_of(node)
+            for byte in following if len(following) <= len(children) else children:
+                target, child = following.get(byte), children.get(byte)
+                if target is None or child is None:
                     continue
-                if not texts[target]:
-                    found += step.nodes
-                elif step.rest is not None:
-                    todo.append((target, step.rest))
+                if texts[target]:
+                    todo.append((target, child))
+                else:
+                    found.append(child)
         return found
 
 

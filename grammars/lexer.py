@@ -17,7 +17,7 @@ from ramify.grammars.inside import NOTHING, Inside, InsideTables
 from ramify.grammars.kernels import DenseStates
 from ramify.grammars.remainder import Remainder
 from ramify.grammars.terminals import Elsewhere, Key, Shadow, Terminal
-from ramify.grammars.together import Together, TogetherTables
+from ramify.grammars.together import TogetherTables
 from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STATES = 400_000
@@ -43,6 +43,8 @@ class Lexer:
         self.labels: list[int | None] = [None]  # of each state: where it ends its terminal
         self._tables = InsideTables(self)
         self._together = TogetherTables(self._tables)
+        self.inside = self._tables.inside  # what is left of tokens, read from a state on
+        self.read = self._together.read  # and from several at once
         self._groups: dict[int, tuple[Any, np.ndarray]] = {}  # rows of groups, by their id
         self._dense_id: dict[int, int] = {}
         self._dense_state: list[int] = [NOTHING]
@@ -139,14 +141,6 @@ class Lexer:
         if found is None:
             found = self._is_final[state] = not (self.moves(state) or self.special(state))
         return found
-
-    def inside(self, state: int, remainder: Remainder) -> Inside:
-        """What is left of tokens, read from a state on."""
-        return self._tables.inside(state, remainder)
-
-    def read(self, states: tuple[int, ...], remainder: Remainder) -> Together:
-        """The same of several states at once."""
-        return self._together.read(states, remainder)
 
     def made(
         self,

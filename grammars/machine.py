@@ -130,21 +130,22 @@ class Machine:
 
     def resume(self, frame: int, label: int, out: set[Place]) -> None:
         """Add the places after `frame`'s part ended with `label`."""
+        out |= self._places_after(frame, label)
+
+    def _places_after(self, frame: int, label: int) -> frozenset[Place]:
         found = self._after.get((frame, label))
         if found is None:
             node, position, parent = self._frames[frame]
             places = set[Place]()
             node.resume(self, position, parent, label, places)
             found = self._after[frame, label] = frozenset(places)
-        out |= found
+        return found
 
     def front(self, frame: int, label: int) -> Front:
         """The places after `frame`'s part ended with `label`, but for the end of the text."""
         found = self._fronts.get((frame, label))
         if found is None:
-            places = set[Place]()
-            self.resume(frame, label, places)
-            places.discard(DONE)
+            places = [place for place in self._places_after(frame, label) if place != DONE]
             found = self._fronts[frame, label] = front_of(sorted(places))
         return found
 

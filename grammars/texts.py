@@ -45,32 +45,33 @@ class TextTables:
         trie, node, texts, ends = selected
         index = texts.bit_length() - 1
         token_ids: list[int] = []
-        left: Remainder | None = remainder
-        text = trie.texts[index][trie.depth[node] :]
-        if len(remainder.nodes) == 1:
-            left = self._down(remainder.nodes[0], text, token_ids)
-        else:
-            for byte in text:
-                step = left.step(byte) if left is not None else None
-                if step is None:
-                    left = None
-                    break
-                token_ids += step.token_ids
-                left = step.rest
         exits: dict[int, list[int]] = {}
+        text = trie.texts[index][trie.depth[node] :]
+        left = self._past(text, remainder, token_ids)
         if left is not None:
             self._past_text(terminal, ends(index), left, token_ids, exits)
         return self._tables.collected(token_ids, exits)
 
-    def _down(self, node: int, text: bytes, token_ids: list[int]) -> Remainder | None:
-        """Add the tokens along a text, from a trie node on; what is left of those that go on."""
+    def _past(self, text: bytes, remainder: Remainder, token_ids: list[int]) -> Remainder | None:
+        """Add the tokens along a text; what is left of those that go on after it."""
+        if len(remainder.nodes) > 1:
+            left: Remainder | None = remainder
+            for byte in text:
+                step = left.step(byte) if left is not None else None
+                if step is None:
+                    return None
+                token_ids += step.token_ids
+                left = step.rest
+            return left
         vocabulary = self._tables.lexer.vocabulary
+        children, tokens_at = vocabulary.children, vocabulary.tokens_at
+        node = remainder.nodes[0]
         for byte in text:
-            child = vocabulary.children(node).get(byte)
+            child = children(node).get(byte)
             if child is None:
                 return None
+            token_ids += tokens_at(child)
             node = child
-            token_ids += vocabulary.tokens_at(node)
         return self._tables.remainder((node,)) if vocabulary.is_inner(node) else None
 
     def _past_text(
