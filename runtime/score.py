@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ramify.lang.errors import InvalidRequest, NotSupported, error_from_info
+from ramify.lang.errors import Aborted, InvalidRequest, NotSupported, error_from_info
 from ramify.lang.protocol import (
     ContinuationScore,
     LogprobOptions,
@@ -78,6 +78,8 @@ def scored(delta: TokenDelta) -> Scored:
     """The numbers in a candidate's last delta; raises its error."""
     if delta.error is not None:
         raise error_from_info(delta.error)
+    if delta.finish is not None and delta.finish.type == "abort":
+        raise Aborted("the request was aborted")
     assert delta.prompt_logprobs is not None, delta
     entries = delta.prompt_logprobs
     return Scored(

@@ -86,6 +86,7 @@ async def read(request: web.Request) -> bytes:
 def decode(raw: bytes, body_type: type[Body]) -> Body:
     """`raw` as a `body_type`, or an `InvalidRequest` with the path of the field at fault."""
     try:
+        raw.decode()  # msgspec does not look into what it leaves as it is
         return msgspec.json.decode(raw, type=body_type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_body(error, body_type) from None

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from ramify.lang.errors import (
+    Aborted,
     ConfigError,
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -18,6 +19,7 @@ from ramify.lang.errors import (
     Unavailable,
 )
 from ramify.lang.protocol import (
+    FinishReason,
     GenerateRequest,
     LogprobOptions,
     Sampling,
@@ -25,7 +27,9 @@ from ramify.lang.protocol import (
     TokenSegment,
     text_prompt,
 )
+from ramify.runtime.core import TokenDelta
 from ramify.runtime.engine import Engine
+from ramify.runtime.score import scored
 
 GREEDY = Sampling(temperature=0.0, max_tokens=12, ignore_eos=True)
 
@@ -258,6 +262,12 @@ async def test_abort_takes_exact_ids_only(engine):
     assert await engine.abort("a1") == 1
     assert await engine.abort("a") == 0
     assert [await task for task in tasks] == ["abort", "length"]
+
+
+def test_an_aborted_score_is_an_error():
+    ended = TokenDelta("r", 0, (), finish=FinishReason(type="abort"))
+    with pytest.raises(Aborted):
+        scored(ended)
 
 
 async def test_cancelled_before_it_was_accepted_a_rid_is_free_again(engine):

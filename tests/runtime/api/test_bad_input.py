@@ -204,6 +204,13 @@ async def test_what_is_not_json_or_nested_too_deep(server, raw, path):
     assert_error(reply, 400, code)
 
 
+async def test_a_schema_that_is_not_utf8(server):
+    body = b'{"messages": [], "guided_json": {"type": "\xff"}}'
+    headers = {"Content-Type": "application/json"}
+    reply = await server.client.post("/v1/chat/completions", content=body, headers=headers)
+    assert_error(reply, 400, "invalid_json")
+
+
 async def test_a_million_keys(server):
     raw = json.dumps({f"{i}": 1 for i in range(120_000)})
     reply = await server.client.post(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -191,7 +192,8 @@ async def test_a_worker_process_that_dies_is_replaced_and_ends_with_the_server(t
 
 
 async def is_running(client: httpx.AsyncClient, count: int = 1) -> None:
-    wanted = f"ramify:num_requests_running {count}.0"
-    async with asyncio.timeout(20):
-        while wanted not in (await client.get("/metrics")).text:
+    """Wait until at least `count` sequences run."""
+    gauge = re.compile(r"^ramify:num_requests_running (\S+)$", re.MULTILINE)
+    async with asyncio.timeout(60):
+        while float(gauge.search((await client.get("/metrics")).text)[1]) < count:
             await asyncio.sleep(0.01)
