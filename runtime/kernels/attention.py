@@ -62,6 +62,31 @@ def attention_ref(
 
 # fmt: off
 @triton.jit
+def _weigh(
+    m, total, q, k, j, live, pos, scale, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
+    MASKED: tl.constexpr, PRECISION: tl.constexpr,
+):
+    """Add positions j, with their K, to the running maximum and sum of a softmax; their weights in
+    it, and what earlier ones shrink by."""
+    to_log2 = LOG2E if SOFT_CAP > 0 else scale * LOG2E
+    s = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision=PRECISION)
+    if SOFT_CAP > 0:
+        s = SOFT_CAP * (1.0 - 2.0 / (1.0 + tl.exp2(s * (scale * 2.0 / SOFT_CAP * LOG2E))))
+    if MASKED:
+        seen = (j[None, :] <= pos[:, None]) & live[None, :]
+        if WINDOW > 0:
+            seen = seen & (pos[:, None] - j[None, :] < WINDOW)
+        s = tl.where(seen, s, float("-inf"))
+    m_new = tl.maximum(m, tl.max(s, 1))
+    shift = m_new * to_log2
+    if MASKED:  # a row that has seen nothing yet: keep -inf - -inf out
+        shift = tl.where(m_new == float("-inf"), 0.0, shift)
+    p = tl.exp2(s * to_log2 - shift[:, None])
+    shrink = tl.exp2(m * to_log2 - shift)
+    return p, shrink, m_new, total * shrink + tl.sum(p, 1)
+
+
+@triton.jit
 def _scan(
     acc, m, total, q, k_ptr, v_ptr, k_desc, v_desc, slots_ptr, first_slot, first_column, first, end,
     seen_end, pos, stride_ks, stride_vs, scale, D: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -74,15 +99,13 @@ def _scan(
     The slot table has entries up to `end`; K and V exist up to `seen_end`.
     """
     d = tl.arange(0, BLOCK_D)
-    to_log2 = LOG2E if SOFT_CAP > 0 else scale * LOG2E
     for j0 in tl.range(first, end, BLOCK, num_stages=RUN_STAGES if RUN else None):
         j = j0 + tl.arange(0, BLOCK)
         if RUN:
             k = k_desc.load([first_slot + j0 - first, first_column])
         elif MASKED:
-            live = j < seen_end
             slot = tl.load(slots_ptr + j, mask=j < end, other=0).to(tl.int64)
-            live_d = live[:, None] & (d < D)[None, :]
+            live_d = (j < seen_end)[:, None] & (d < D)[None, :]
             k = tl.load(k_ptr + slot[:, None] * stride_ks + d[None, :], mask=live_d, other=0.0)
         else:
             slot = tl.load(slots_ptr + j).to(tl.int64)
@@ -91,21 +114,9 @@ def _scan(
             else:
                 live_d = (d < D)[None, :]
                 k = tl.load(k_ptr + slot[:, None] * stride_ks + d[None, :], mask=live_d, other=0.0)
-        s = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision=PRECISION)
-        if SOFT_CAP > 0:
-            s = SOFT_CAP * (1.0 - 2.0 / (1.0 + tl.exp2(s * (scale * 2.0 / SOFT_CAP * LOG2E))))
-        if MASKED:
-            seen = (j[None, :] <= pos[:, None]) & live[None, :]
-            if WINDOW > 0:
-                seen = seen & (pos[:, None] - j[None, :] < WINDOW)
-            s = tl.where(seen, s, float("-inf"))
-        m_new = tl.maximum(m, tl.max(s, 1))
-        shift = m_new * to_log2
-        if MASKED:  # a row that has seen nothing yet: keep -inf - -inf out
-            shift = tl.where(m_new == float("-inf"), 0.0, shift)
-        p = tl.exp2(s * to_log2 - shift[:, None])
-        shrink = tl.exp2(m * to_log2 - shift)
-        total = total * shrink + tl.sum(p, 1)
+        p, shrink, m, total = _weigh(
+            m, total, q, k, j, j < seen_end, pos, scale, WINDOW, SOFT_CAP, MASKED, PRECISION
+        )
         if RUN:
             v = v_desc.load([first_slot + j0 - first, first_column])
         elif MASKED:
@@ -116,7 +127,6 @@ def _scan(
             v = tl.load(v_ptr + slot[:, None] * stride_vs + d[None, :], mask=live_d, other=0.0)
         v = v.to(q.dtype)
         acc = tl.dot(p.to(q.dtype), v, acc * shrink[:, None], input_precision=PRECISION)
-        m = m_new
     return acc, m, total
 
 
@@ -128,9 +138,12 @@ def _attend(
     GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr, LARGE: tl.constexpr, WINDOW: tl.constexpr, SOFT_CAP: tl.constexpr,
     ITEM: tl.constexpr, PRECISION: tl.constexpr, BLOCK_G: tl.constexpr, PARTS: tl.constexpr,
-    MERGE: tl.constexpr,
+    MERGE: tl.constexpr, WAIT: tl.constexpr,
 ):
-    """One item for one KV head, up to writing its results; MERGE: the last one adds them up."""
+    """One item for one KV head, up to writing its results; MERGE: the last one adds them up.
+
+    WAIT: the kernels before may not have ended when it begins.
+    """
     H: tl.constexpr = K * GROUP
     kv_head = unit % K
     entry = items_ptr + unit // K * ITEM
@@ -150,18 +163,22 @@ def _attend(
     row = tl.load(rows_ptr + row_start + i // GROUP, mask=live, other=0).to(tl.int64)
     part = tl.load(item_parts_ptr + row_start + i // GROUP, mask=live, other=-1)
     pos = tl.load(positions_ptr + row, mask=live, other=2147483647).to(tl.int32)
+    if MERGE:
+        first_part = tl.load(row_parts_ptr + row * 2, mask=live, other=0)
+        num_parts = tl.load(row_parts_ptr + row * 2 + 1, mask=live, other=0)
+    lowest = tl.load(positions_ptr + first_row).to(tl.int32)
+    if WINDOW > 0:
+        start = tl.maximum(start, lowest - WINDOW + 1)
+    k_ptr += kv_head.to(tl.int64) * stride_kh
+    v_ptr += kv_head.to(tl.int64) * stride_vh
+    wait_for_previous(WAIT)
     head = kv_head * GROUP + i % GROUP
     at = row[:, None] * stride_qt + head[:, None] * stride_qh + d[None, :]
     q = tl.load(q_ptr + at, mask=live_d, other=0.0)
-    k_ptr += kv_head.to(tl.int64) * stride_kh
-    v_ptr += kv_head.to(tl.int64) * stride_vh
 
     m = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, BLOCK_D], tl.float32)
-    lowest = tl.load(positions_ptr + first_row).to(tl.int32)
-    if WINDOW > 0:
-        start = tl.maximum(start, lowest - WINDOW + 1)
     masked_start = start
     column = kv_head * D
     if LARGE:
@@ -202,9 +219,9 @@ def _attend(
         tl.store(lse_ptr + at_part, s, mask=is_part)
         if MERGE:
             merge_finished(
-                out_ptr, parts_ptr, lse_ptr, arrived_ptr, row_parts_ptr, rows_ptr + row_start,
-                num_rows, kv_head, is_part, row, stride_ot, stride_oh, K, GROUP, BLOCK_G, D,
-                BLOCK_D, ROWS, PARTS,
+                out_ptr, parts_ptr, lse_ptr, arrived_ptr, num_rows, kv_head, is_part, row,
+                first_part, num_parts, stride_ot, stride_oh, K, GROUP, BLOCK_G, D, BLOCK_D, ROWS,
+                PARTS,
             )
 
 
@@ -221,12 +238,12 @@ def _attention_kernel(
     """Program p takes units p, p + programs, ... of (item, KV head) up to an item without rows.
 
     BESIDE: this launch runs side by side with the one before it, which has waited already for what
-    both read, and which let this one in only then; what comes next waits for both.
+    both read, and which let this one in only then; what comes next waits for both. Otherwise only
+    what no kernel of the pass writes is read before the wait: items, positions and slots.
     """
-    if not BESIDE:
-        wait_for_previous(DEPENDENT)
     if LARGE:
-        let_next_begin(DEPENDENT)
+        wait_for_previous(DEPENDENT)
+        let_next_begin(DEPENDENT)  # small items; what comes after those, they keep out to the end
     unit = tl.program_id(0)
     while tl.load(items_ptr + unit // K * ITEM + 1) > 0:
         _attend(
@@ -234,11 +251,10 @@ def _attention_kernel(
             rows_ptr, item_parts_ptr, row_parts_ptr, arrived_ptr, parts_ptr, lse_ptr, stride_qt,
             stride_qh, stride_ks, stride_kh, stride_vs, stride_vh, stride_ot, stride_oh, scale, K,
             GROUP, D, BLOCK_D, ROWS, BLOCK, LARGE, WINDOW, SOFT_CAP, ITEM, PRECISION, BLOCK_G,
-            PARTS, MERGE,
+            PARTS, MERGE, DEPENDENT and not LARGE and not BESIDE,
         )
         unit += tl.num_programs(0)
-    if BESIDE:
-        wait_for_previous(DEPENDENT)
+    wait_for_previous(DEPENDENT)  # a launch must not end before the one it depends on
 
 
 def attention(

@@ -27,13 +27,15 @@ class WorkBuffers:
     ) -> None:
         large, small = max_large * ITEM_FIELDS, max_small * ITEM_FIELDS
         self._limits = (large, small, max_entries, max_entries, 2 * max_rows)
-        # [sum of sizes] int32 device: the arrays of `WorkList`
-        sizes = [large + _SPARE, small + _SPARE, *self._limits[2:]]
+        # [sum of sizes] int32 device: the arrays of `WorkList`, and the rows with several parts,
+        # -1 behind the last
+        sizes = [large + _SPARE, small + _SPARE, *self._limits[2:], max_rows]
         lists = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
         self._places = lists.split(sizes)
         self.large_items, self.small_items, *entries = self._places
-        self.item_rows, self.item_parts, self.row_parts = entries
+        self.item_rows, self.item_parts, self.row_parts, self.merged_rows = entries
         self.most_rows = 0  # of any item of the list last loaded
+        self.num_merged: int | None = None  # rows with several parts; None: lists may change
         # [max_rows, num_kv_heads] int32 device: parts that have arrived; zero between launches
         self.arrived = torch.zeros(max_rows, num_kv_heads, dtype=torch.int32, device=device)
         # [max_parts, num_heads, head_size] fp32 device: partial results
@@ -64,6 +66,7 @@ class WorkBuffers:
             device=device,
         )
         buffers.load(work)
+        buffers.num_merged = int((work.row_parts[:, 1] > 1).sum())
         return buffers
 
     def has_room(self, work: WorkList) -> bool:
@@ -82,6 +85,10 @@ class WorkBuffers:
             )
         self.most_rows = int(work.items[:, 1].max(initial=0))
         large, small, *entries = (array.reshape(-1) for array in work[:5])
+        merged = np.full(len(self.merged_rows), -1, np.int32)
+        rows = np.flatnonzero(work.row_parts[:, 1] > 1)
+        merged[: len(rows)] = rows
+        entries.append(merged)
         end = np.zeros(_SPARE, np.int32)
         packed = torch.from_numpy(np.concatenate((large, end, small, end, *entries)))
         if self.row_parts.is_cuda:

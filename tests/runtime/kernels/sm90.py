@@ -81,9 +81,9 @@ def _attention_args(size: int, rows: int, window: int = 0, soft_cap: float = 0.0
     desc = f"tensordesc<bf16[{block}, {size}]>" if has_runs else None
     return args | {
         "scale": "fp32", "K": 8, "GROUP": 4, "D": size, "BLOCK_D": block_d, "ROWS": rows,
-        "BLOCK": block, "k_desc": desc, "v_desc": desc, "LARGE": rows > 16, "MERGE": rows == 16,
+        "BLOCK": block, "k_desc": desc, "v_desc": desc, "LARGE": rows > 16, "MERGE": rows == 16 and not beside,
         "WINDOW": window, "SOFT_CAP": soft_cap, "ITEM": 8, "PRECISION": "tf32", "BLOCK_G": 4,
-        "PARTS": 8, "BESIDE": beside, "DEPENDENT": True,
+        "PARTS": 16 if beside else 32, "BESIDE": beside, "DEPENDENT": True,
     }  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def kernels():
     yield "attention, tiles, 80", fn, _attention_args(80, 128), 8, 5
     yield "attention, tiles, 96, window", fn, _attention_args(96, 128, window=1024), 8, 5
     merge = _pointers("out_ptr", "*bf16") | _pointers("parts_ptr lse_ptr", "*fp32")
-    merge |= _pointers("row_parts_ptr", "*i32") | _pointers("stride_ot stride_oh", "i32!")
+    merge |= _pointers("rows_ptr row_parts_ptr", "*i32") | _pointers("stride_ot stride_oh", "i32!")
     merge |= {
         "K": 8,
         "GROUP": 4,
