@@ -83,7 +83,8 @@ def _attention_args(size: int, rows: int, window: int = 0, soft_cap: float = 0.0
         "scale": "fp32", "K": 8, "GROUP": 4, "D": size, "BLOCK_D": block_d, "ROWS": rows,
         "BLOCK": block, "k_desc": desc, "v_desc": desc, "LARGE": rows > 16,
         "MERGE": rows == 16 and not beside, "WINDOW": window, "SOFT_CAP": soft_cap, "ITEM": 8,
-        "PRECISION": "tf32", "BLOCK_G": 4, "PARTS": 16 if beside else 32, "BESIDE": beside, "DEPENDENT": True,
+        "PRECISION": "tf32", "BLOCK_G": 4,
+        "PARTS": 16 if beside else 32, "BESIDE": beside, "DEPENDENT": True,
     }  # fmt: skip
 
 
