@@ -27,7 +27,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ramify.runtime.kernels.work_split import choose_split
+from ramify.runtime.kernels.work_split import choose_cut, cut_at_multiples, deal, ramp
 
 # row_start, num_rows, first_row, last_row, slot_base, kv_start, kv_end, and the slot of kv_start
 # where all slots of a large item are consecutive, else -1
@@ -162,8 +162,9 @@ def cut_ranges(
     tiles = _row_tiles(found, tile_rows, window)
     is_large = tiles.num_rows * found.group > SMALL_ROWS
     large, small = np.flatnonzero(is_large), np.flatnonzero(~is_large)
-    large_cut = _cut(tiles, large, split_len, max(1, num_large_ctas // num_kv_heads))
-    small_cut = _cut(tiles, small, split_len, max(1, num_ctas // num_kv_heads))
+    slots = max(1, num_large_ctas // num_kv_heads), max(1, num_ctas // num_kv_heads)
+    large_cut = _cut(tiles, large, split_len, slots[0], bound_by_reads=False)
+    small_cut = _cut(tiles, small, split_len, slots[1], bound_by_reads=True)
     tile, kv_start, kv_end = map(np.concatenate, zip(large_cut, small_cut, strict=True))
     return _lists(tiles, tile, kv_start, kv_end, len(large_cut[0]), num_rows)
 
@@ -291,7 +292,7 @@ def _row_tiles(found: Ranges, tile_rows: int, window: int | None) -> _Tiles:
     per_tile = np.where(range_rows * group <= SMALL_ROWS, SMALL_ROWS // group, tile_rows // group)
     count = -(-range_rows // per_tile)
     of = np.repeat(np.arange(len(ranges)), count)
-    at = _ramp(count) * per_tile[of]
+    at = ramp(count) * per_tile[of]
     num_rows = np.minimum(per_tile[of], range_rows[of] - at)
     is_chunk, first, last, slot_base, start, end, offset = fields[:, of]
     is_part = (is_chunk > 0) & (num_rows < range_rows[of])
@@ -314,37 +315,23 @@ def _row_tiles(found: Ranges, tile_rows: int, window: int | None) -> _Tiles:
     )
 
 
-def _ramp(counts: np.ndarray) -> np.ndarray:
-    """0, 1, ... of each count, one after the other."""
-    ramp: np.ndarray = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return ramp
-
-
 def _cut(
-    tiles: _Tiles, which: np.ndarray, split_len: int | None, per_round: int
+    tiles: _Tiles, which: np.ndarray, split_len: int | None, num_slots: int, *, bound_by_reads: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Split the positions of some tiles at multiples of `split_len` and order by cost: index of the
-    tile, start and end of each item.
-
-    A program takes one item of each round of `per_round` items: the costs of every other round run
-    upwards, so that all programs get the same.
-    """
-    start, end, last = tiles.start[which], tiles.end[which], tiles.last[which]
+    """Split the positions of some tiles at multiples of `split_len`, and order the items so that
+    all programs get the same: index of the tile, start and end of each item."""
+    ranges = (
+        tiles.start[which],
+        tiles.end[which],
+        np.minimum(tiles.end, tiles.last + 1)[which],
+        tiles.num_rows[which],
+    )
     if split_len is None:
-        most_rows = int(tiles.num_rows[which].max(initial=0))
-        split_len = choose_split(start, np.minimum(end, last + 1), most_rows, per_round)
-    first_split = start // split_len
-    count = -(-end // split_len) - first_split
-    tile = np.repeat(np.arange(len(which)), count)
-    split = first_split[tile] + _ramp(count)
-    kv_start = np.maximum(start[tile], split * split_len)
-    kv_end = np.minimum(end[tile], (split + 1) * split_len)
-    live = np.minimum(kv_end, last[tile] + 1) - kv_start
-    order = np.argsort(-live, kind="stable")
-    for start_of_round in range(per_round, len(order), 2 * per_round):
-        end_of_round = start_of_round + per_round
-        order[start_of_round:end_of_round] = order[start_of_round:end_of_round][::-1].copy()
-    return which[tile[order]], kv_start[order], kv_end[order]
+        items = choose_cut(*ranges, num_slots, bound_by_reads=bound_by_reads)
+    else:
+        items = cut_at_multiples(*ranges, split_len)
+    order = deal(items.cost, num_slots)
+    return which[items.range[order]], items.start[order], items.end[order]
 
 
 def _lists(
@@ -366,7 +353,7 @@ def _lists(
     items[:, 4] = tiles.slot_base[tile]
     items[:, 5], items[:, 6] = kv_start, kv_end
     items[:, 7] = np.maximum(kv_start + tiles.offset[tile], -1)
-    item_rows = tiles.rows[np.repeat(first_row, item_len) + _ramp(item_len)].astype(np.int32)
+    item_rows = tiles.rows[np.repeat(first_row, item_len) + ramp(item_len)].astype(np.int32)
 
     item_parts, row_parts = _number_parts(item_rows, np.repeat(kv_start, item_len), num_rows)
     num_parts = int(row_parts[row_parts[:, 1] > 1, 1].sum())
@@ -383,6 +370,6 @@ def _number_parts(
     first -= np.where(count > 1, count, 0)
     order = np.lexsort((kv_start, item_rows))
     ordinal = np.empty(len(item_rows), np.int64)
-    ordinal[order] = _ramp(count)
+    ordinal[order] = ramp(count)
     parts = np.where(count[item_rows] > 1, first[item_rows] + ordinal, -1)
     return parts.astype(np.int32), np.stack([first, count], 1).astype(np.int32)

@@ -12,7 +12,7 @@ from ramify.runtime.kernels.work_list import (
     WorkList,
     plan_work,
 )
-from ramify.runtime.kernels.work_split import choose_split
+from ramify.runtime.kernels.work_split import choose_cut, deal
 
 
 class Node(NamedTuple):
@@ -195,8 +195,22 @@ def test_a_fixed_split_does_not_depend_on_the_neighbours():
 
 def test_a_split_keeps_programs_busy():
     def choose(num_items, length, num_slots):
-        return choose_split(np.zeros(num_items, int), np.full(num_items, length), 1, num_slots)
+        start, end = np.zeros(num_items, int), np.full(num_items, length)
+        chosen = choose_cut(
+            start, end, end, np.ones(num_items, int), num_slots, bound_by_reads=True
+        )
+        return int((chosen.end - chosen.start).max())
 
     assert choose(1, 4096, 16) <= 256  # one long item, for sixteen programs
     assert choose(128, 4096, 33) >= 2048  # many long ones: parts cost more than they bring
-    assert choose(64, 150, 66) > 150  # one for each program
+    assert choose(64, 150, 66) == 150  # one for each program
+
+
+@pytest.mark.parametrize("num_items", [0, 1, 5, 7, 40, 143])
+def test_items_are_dealt_out_evenly_and_each_once(num_items):
+    cost = np.random.default_rng(num_items).integers(100, 2000, num_items)
+    order = deal(cost, 7)
+    assert sorted(order.tolist()) == list(range(num_items))
+    if num_items > 35:
+        load = np.bincount(np.arange(num_items) % 7, weights=cost[order], minlength=7)
+        assert load.max() < 1.1 * load.mean()
