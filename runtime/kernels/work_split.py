@@ -84,23 +84,24 @@ def choose_cut(
     Every item costs something beside its positions, and so do its partial results: fewer splits
     mean less of both; fewer items than programs, or unequal ones, leave some without work.
     """
+    ranges = start, end, seen_end, num_rows
     longest = int((end - start).max(initial=1))
-    chosen, least = cut_evenly(start, end, seen_end, num_rows, 2 * longest), np.inf
-    tried = chosen
-    for length in reversed(_LENGTHS):
-        before, tried = tried, cut_evenly(start, end, seen_end, num_rows, length)
-        is_split = len(tried.range) > len(start)
-        mean = tried.cost.sum() / num_slots + _PARTS * is_split
-        if mean >= least or (is_split and len(tried.range) > _MANY * num_slots):
+    chosen = cut_evenly(*ranges, 2 * longest)
+    least = _took(chosen, num_slots, bound_by_reads)
+    for length in reversed([length for length in _LENGTHS if length < 1.5 * longest]):
+        tried = cut_evenly(*ranges, length)
+        if tried.cost.sum() / num_slots + _PARTS >= least or len(tried.range) > _MANY * num_slots:
             break  # shorter ones cost more still
-        if least < np.inf and len(tried.range) == len(before.range):
-            continue
-        most = _deal(np.sort(tried.cost)[::-1], num_slots)[1].max()
-        excess = most - tried.cost.sum() / num_slots
-        took = mean + excess * (_SLOWED if bound_by_reads else 1.0)
+        took = _PARTS + _took(tried, num_slots, bound_by_reads)
         if took < least:
             chosen, least = tried, took
     return chosen
+
+
+def _took(items: Cut, num_slots: int, bound_by_reads: bool) -> float:
+    mean = float(items.cost.sum()) / num_slots
+    most = float(_deal(np.sort(items.cost)[::-1], num_slots)[1].max())
+    return mean + (most - mean) * (_SLOWED if bound_by_reads else 1.0)
 
 
 def deal(cost: np.ndarray, num_slots: int) -> np.ndarray:
