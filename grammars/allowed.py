@@ -18,7 +18,7 @@ Front = tuple[tuple[int, ...], tuple[int, ...]]  # lexer states of places, and t
 _Item = tuple[Remainder, Front]  # what is left of some tokens, and the places to read it at
 
 
-def make_mask(machine: "Machine", front: Front, *, is_complete: bool) -> np.ndarray:
+def make_mask(machine: "Machine", places: "Sequence[Place]", *, is_complete: bool) -> np.ndarray:
     """[num_words] int32, read-only: the tokens that can be read at some places, and the ends where
     the text is complete. The lexer's grammars share what is the same."""
     lexer = machine.lexer
@@ -28,7 +28,7 @@ def make_mask(machine: "Machine", front: Front, *, is_complete: bool) -> np.ndar
         found.token_ids += vocabulary.eos_token_ids
     lexer.begin_mask(machine.limits.walk_steps)
     items: list[_Item] = []
-    for state, frame in zip(*front, strict=True):  # these are seldom met together again
+    for state, frame in places:  # these are seldom met together again
         inside = lexer.inside(state, lexer.root)
         found.add_inside(inside)
         if not inside.is_exact:

@@ -170,19 +170,35 @@ class InsideTables:
         self, token_ids: "np.ndarray | list[int]", exits: Mapping[int, list[int]]
     ) -> Inside:
         """Of tokens, and by label the trie nodes where the terminal may end."""
-        if not exits and len(token_ids) <= MANY_TOKENS:
-            return Inside(None, _listed(token_ids), ())
         is_inner = self._vocabulary.is_inner
         kept = []
         for label, nodes in exits.items():
             inner = tuple(sorted({node for node in nodes if is_inner(node)}))
             if inner:
                 kept.append((label, self.remainder(inner)))
-        row = None
+        return self._of(token_ids, tuple(kept))
+
+    def gathered(self, token_ids: list[int], exits: Sequence[tuple[int, Remainder]]) -> Inside:
+        """Of tokens, and (label, what is left) where the terminal may end, perhaps some with the
+        same label."""
+        if len(exits) > 1:
+            rests: dict[int, list[Remainder]] = {}
+            for label, rest in exits:
+                rests.setdefault(label, []).append(rest)
+            exits = [(label, self._merged(parts)) for label, parts in rests.items()]
+        return self._of(token_ids, tuple(exits))
+
+    def _merged(self, parts: list[Remainder]) -> Remainder:
+        if len(parts) == 1:
+            return parts[0]
+        return self.remainder(tuple(sorted({node for part in parts for node in part.nodes})))
+
+    def _of(
+        self, token_ids: "np.ndarray | list[int]", exits: tuple[tuple[int, Remainder], ...]
+    ) -> Inside:
         if len(token_ids) > MANY_TOKENS:
-            row = self._row(token_ids)
-            token_ids = []
-        return Inside(row, _listed(token_ids), tuple(kept))
+            return Inside(self._row(token_ids), (), exits)
+        return Inside(None, _listed(token_ids), exits)
 
     def made(
         self,
@@ -229,7 +245,8 @@ class InsideTables:
             return self._lengths.inside(shadow, remainder)
         if shadow.label is not None:
             base = self.inside(self.lexer.state(shadow.terminal, shadow.key), remainder)
-            return base._replace(exits=tuple((shadow.label, rest) for _, rest in base.exits))
+            exits = tuple((shadow.label, rest) for _, rest in base.exits)
+            return Inside(base.row, base.token_ids, exits, base.without)
         if shadow.texts is None:
             is_all = remainder is self.lexer.root
             return self._captured(state, shadow) if is_all else None

@@ -35,6 +35,7 @@ class Lexer:
         self.serial = next(_SERIALS)  # no two lexers have the same
         self.root = Remainder(vocabulary, (0,))  # of no byte read: all tokens
         self._ids: dict[tuple[Terminal, Key], int] = {}
+        self._starts: dict[Terminal, int] = {}
         self._keys: list[tuple[Terminal, Key] | None] = [None]
         self._moves: list[Mapping[int, Key | Elsewhere] | None] = [{}]
         self._next: list[dict[int, int]] = [{}]  # those of the moves that were ever made
@@ -59,7 +60,10 @@ class Lexer:
 
     def start(self, terminal: Terminal) -> int:
         """The state before a terminal's first byte."""
-        return self.state(terminal, terminal.start)
+        found = self._starts.get(terminal)
+        if found is None:
+            found = self._starts[terminal] = self.state(terminal, terminal.start)
+        return found
 
     def state(self, terminal: Terminal, key: Key) -> int:
         """The number of a terminal's key."""

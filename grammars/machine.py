@@ -75,7 +75,7 @@ class Machine:
         self.lexer = lexer
         self.limits = limits
         self._frames = [Frame(_Bottom(), 0, 0), Frame(_Bottom(), 0, OUTSIDE)]
-        self._frame_ids: dict[Frame, int] = {}
+        self._frame_ids: dict[tuple[Node, Hashable, int], int] = {}
         self._after: dict[tuple[int, int], frozenset[Place]] = {}
         self._fronts: dict[tuple[int, int], Front] = {}  # by (frame, label)
         self.places: list[tuple[Place, ...]] = [()]
@@ -112,17 +112,21 @@ class Machine:
 
     def frame(self, node: Node, position: Hashable, parent: int) -> int:
         """The frame's number."""
-        frame = Frame(node, position, parent)
-        found = self._frame_ids.get(frame)
+        key = (node, position, parent)
+        found = self._frame_ids.get(key)
         if found is None:
-            found = self._frame_ids[frame] = len(self._frames)
-            self._frames.append(frame)
+            found = self._frame_ids[key] = len(self._frames)
+            self._frames.append(Frame(*key))
             self._check(found)
         return found
 
     def begin(self, terminal: Terminal, frame: int, out: set[Place]) -> None:
         """Add the place before a terminal."""
-        self._arrive(self.lexer.start(terminal), frame, out)
+        lexed = self.lexer.start(terminal)
+        if self.lexer.labels[lexed] is None:  # the common case, short
+            out.add((lexed, frame))
+        else:
+            self._arrive(lexed, frame, out)
 
     def begin_at(self, terminal: Terminal, key: Key, frame: int, out: set[Place]) -> None:
         """Add a terminal's place at a key other than its start."""
@@ -229,8 +233,9 @@ class Machine:
         if found is None:
             places = self.places[state]
             is_complete = self.is_complete(state)
-            front = front_of(places[1:] if is_complete else places)  # DONE is the smallest place
-            found = make_mask(self, front, is_complete=is_complete)
+            if is_complete:
+                places = places[1:]  # DONE is the smallest place
+            found = make_mask(self, places, is_complete=is_complete)
             masks.put(key, found)
         return found
 

@@ -1,5 +1,6 @@
 """Tokens read from a state that reads some of the texts of a trie: members' names, choices."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ramify.grammars.remainder import Remainder
@@ -13,8 +14,8 @@ class TextsTable(NamedTuple):
     """What is left of tokens, read from a node of a trie of texts, with the bit set of the texts
     that each may be of."""
 
-    token_ids: list[tuple[int, int]]  # (texts, token)
-    exits: list[tuple[int, int, tuple[int, ...]]]  # (texts, label, trie nodes)
+    token_ids: list[tuple[int, Sequence[int]]]  # (texts, tokens)
+    exits: list[tuple[int, int, Remainder]]  # (texts, label, what is left)
 
 
 class TextTables:
@@ -33,24 +34,24 @@ class TextTables:
         table = self._kept.get(key)
         if table is None:
             table = self._kept[key] = self._read_texts(terminal, selected, remainder)
-        exits: dict[int, list[int]] = {}
-        for some, label, nodes in table.exits:
+        token_ids: list[int] = []
+        for some, of_some in table.token_ids:
             if some & texts:
-                exits.setdefault(label, []).extend(nodes)
-        return self._tables.collected(
-            [token_id for some, token_id in table.token_ids if some & texts], exits
-        )
+                token_ids += of_some
+        exits = [(label, rest) for some, label, rest in table.exits if some & texts]
+        return self._tables.gathered(token_ids, exits)
 
     def _from_text(self, terminal: Terminal, selected: Selected, remainder: Remainder) -> "Inside":
         trie, node, texts, ends = selected
         index = texts.bit_length() - 1
         token_ids: list[int] = []
-        exits: dict[int, list[int]] = {}
         text = trie.texts[index][trie.depth[node] :]
         left = self._past(text, remainder, token_ids)
-        if left is not None:
-            self._past_text(terminal, ends(index), left, token_ids, exits)
-        return self._tables.collected(token_ids, exits)
+        if left is None:
+            return self._tables.gathered(token_ids, ())
+        more, exits = self._past_text(terminal, ends(index), left)
+        token_ids += more
+        return self._tables.gathered(token_ids, exits)
 
     def _past(self, text: bytes, remainder: Remainder, token_ids: list[int]) -> Remainder | None:
         """Add the tokens along a text; what is left of those that go on after it."""
@@ -75,23 +76,21 @@ class TextTables:
         return self._tables.remainder((node,)) if vocabulary.is_inner(node) else None
 
     def _past_text(
-        self,
-        terminal: Terminal,
-        key: Key,
-        left: Remainder,
-        token_ids: list[int],
-        exits: dict[int, list[int]],
-    ) -> None:
-        """Add what may be read after a text's last byte."""
+        self, terminal: Terminal, key: Key, left: Remainder
+    ) -> tuple[Sequence[int], list[tuple[int, Remainder]]]:
+        """Tokens that may be read after a text's last byte; (label, what is left) of those that
+        go on."""
         lexer = self._tables.lexer
-        state = lexer.state(terminal, key)
-        label = lexer.labels[state]
-        if label is not None:
-            exits.setdefault(label, []).extend(left.nodes)
-        after = self._tables.inside(state, left)
-        token_ids += after.token_ids
-        for label, rest in after.exits:
-            exits.setdefault(label, []).extend(rest.nodes)
+        shadow = terminal.shadow(key)
+        if shadow is not None and shadow.label is not None:  # one state for all texts
+            after = self._tables.inside(lexer.state(shadow.terminal, shadow.key), left)
+            exits = [(shadow.label, rest) for _, rest in after.exits]
+        else:
+            after = self._tables.inside(lexer.state(terminal, key), left)
+            exits = [*after.exits]
+        assert after.row is None, "blanks, and little else"
+        label = terminal.label(key)
+        return after.token_ids, exits if label is None else [(label, left), *exits]
 
     def _read_texts(
         self, terminal: Terminal, selected: Selected, remainder: Remainder
@@ -99,6 +98,7 @@ class TextTables:
         trie, start, _, ends = selected
         table = TextsTable([], [])
         todo = [(start, remainder)]
+        num_tokens = 0
         while todo:
             node, left = todo.pop()
             children = trie.next[node]
@@ -106,18 +106,18 @@ class TextTables:
                 child, step = children.get(byte), left.step(byte)
                 if child is None or step is None:
                     continue
-                below = trie.below[child]
-                table.token_ids.extend((below, token_id) for token_id in step.token_ids)
+                if step.token_ids:
+                    table.token_ids.append((trie.below[child], step.token_ids))
+                    num_tokens += len(step.token_ids)
                 if step.rest is None:
                     continue
                 index = trie.text_at.get(child)
                 if index is None:
                     todo.append((child, step.rest))
                     continue
-                token_ids: list[int] = []
-                exits: dict[int, list[int]] = {}
-                self._past_text(terminal, ends(index), step.rest, token_ids, exits)
-                table.token_ids.extend((1 << index, token_id) for token_id in token_ids)
-                table.exits.extend((1 << index, label, tuple(exits[label])) for label in exits)
-        self._tables.spend(len(table.token_ids))
+                token_ids, exits = self._past_text(terminal, ends(index), step.rest)
+                table.token_ids.append((1 << index, token_ids))
+                table.exits.extend((1 << index, *end) for end in exits)
+                num_tokens += len(token_ids)
+        self._tables.spend(num_tokens)
         return table
