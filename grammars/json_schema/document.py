@@ -19,6 +19,7 @@ from ramify.grammars.json_schema.schema import (
     pointer_of_place,
     subschemas,
 )
+from ramify.grammars.json_schema.shape import check_shape
 from ramify.grammars.limits import Limits
 
 Dropped = frozenset[tuple[str, str]]  # (pointer of a schema, keyword)
@@ -95,7 +96,9 @@ class Document:
                     pointer=pointer,
                 )
             kept = self._kept(value, place) if self.dropped else value
-            found = self._schemas[key] = Schema(self, kept, place, depth, base, scope)
+            found = Schema(self, kept, place, depth, base, scope)
+            check_shape(found)
+            self._schemas[key] = found
         return found
 
     def that_asks(self, asked: Hashable | None, scope: Scope) -> Schema | None:
@@ -206,8 +209,8 @@ class Document:
 
     def _identifier(self, value: Json) -> str | None:
         """What a schema says that its own URI is."""
-        if isinstance(value, bool) or (self.draft <= 7 and "$ref" in value):
-            return None  # siblings of $ref mean nothing there
+        if not isinstance(value, dict) or (self.draft <= 7 and "$ref" in value):
+            return None  # no schema; or siblings of $ref mean nothing there
         found = value.get("id" if self.draft == 4 else "$id")
         return found if isinstance(found, str) and found[:1] != "#" else None
 
@@ -221,7 +224,7 @@ class Document:
         todo: list[tuple[Json, str, _Trail | None]] = [(self._value, "", None)]
         while todo:
             value, base, trail = todo.pop()
-            if isinstance(value, bool):
+            if not isinstance(value, dict):
                 continue
             if id_keyword in value or not _ANCHORS.isdisjoint(value):
                 pointer = _pointer(trail)
