@@ -10,7 +10,7 @@
 A grammar is shared by all requests that use it; a matcher is one request's place in it.
 """
 
-from ramify.grammars.compile import compile_grammar
+from ramify.grammars.compile import compile_grammar, is_overgrown, tidy
 from ramify.grammars.errors import GrammarError, Relaxed
 from ramify.grammars.limits import DEFAULT_LIMITS, Limits
 from ramify.grammars.matcher import Matcher, TokenGrammar
@@ -41,4 +41,6 @@ __all__ = [
     "TokenGrammar",
     "Vocabulary",
     "compile_grammar",
+    "is_overgrown",
+    "tidy",
 ]

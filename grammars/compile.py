@@ -55,17 +55,29 @@ def compile_grammar(
         root, relaxed = relaxed_root(spec.schema, limits, lambda read: _built(read, spec, budget))
     else:
         root = _root(spec, vocabulary, budget)
-    _refresh_lexer(vocabulary)
+    if is_overgrown(vocabulary, 2):
+        tidy(vocabulary)
     return TokenGrammar(vocabulary, root, limits, relaxed)
 
 
-def _refresh_lexer(vocabulary: Vocabulary) -> None:
-    """See to it that new machines share a lexer that is not too large."""
+def is_overgrown(vocabulary: Vocabulary, times: int = 1) -> bool:
+    """Have the tables that grammars share become larger than they should be, or so many times?"""
     lexer: Lexer | None = vocabulary.tables.get("lexer")
-    if lexer is None:
-        vocabulary.tables["lexer"] = Lexer(vocabulary)
-    elif len(lexer) > ARENA_STATES or lexer.num_bytes > ARENA_BYTES:
-        vocabulary.tables["lexer"] = warm_lexer(vocabulary)  # used by nobody before it is warm
+    return lexer is None or (
+        len(lexer) > times * ARENA_STATES or lexer.num_bytes > times * ARENA_BYTES
+    )
+
+
+def tidy(vocabulary: Vocabulary) -> None:
+    """Let new matchers share new tables where the old ones have grown large.
+
+    Takes some 0.1 s: best called where nobody waits. Else a grammar that finds them twice as large
+    as they should be does it.
+    """
+    if is_overgrown(vocabulary):
+        is_first = "lexer" not in vocabulary.tables
+        new = Lexer(vocabulary) if is_first else warm_lexer(vocabulary)
+        vocabulary.tables["lexer"] = new  # used by nobody before it is warm
 
 
 def warm_lexer(vocabulary: Vocabulary) -> Lexer:

@@ -5,6 +5,7 @@ per distinct spec however many requests ask for it. What came of it is kept, a r
 least recently used goes first when the bytes of all of them pass the limit.
 """
 
+import contextlib
 import threading
 import time
 from bisect import bisect_left
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ramify.grammars.compile import compile_grammar
+from ramify.grammars.compile import compile_grammar, is_overgrown, tidy
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.matcher import TokenGrammar
 from ramify.grammars.spec import (
@@ -123,6 +124,9 @@ class GrammarCache:
             self._count(time.perf_counter() - started, is_refused=True)
             raise
         self._count(time.perf_counter() - started, is_refused=False)
+        if is_overgrown(self._vocabulary):
+            with contextlib.suppress(RuntimeError):  # the pool is being closed
+                self._pool.submit(tidy, self._vocabulary)  # after this, which is waited for
         return grammar
 
     def _count(self, seconds: float, *, is_refused: bool) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 import ramify
-from ramify.grammars import JsonSchemaSpec, Limits, Matcher, Vocabulary, compile_grammar
+from ramify.grammars import JsonSchemaSpec, Limits, Matcher, Vocabulary, compile_grammar, tidy
 from ramify.grammars.warm import warm
 
 
@@ -89,7 +89,7 @@ class Ramify:
         return matcher.is_complete
 
     def forget(self) -> None:
-        pass  # nothing of a schema is kept between compiles
+        tidy(self._vocabulary)  # as a server does when nobody waits; nothing else is kept
 
     def num_bytes(self, grammar: Any) -> int | None:
         return grammar.num_bytes

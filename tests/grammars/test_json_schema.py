@@ -355,3 +355,27 @@ def test_schemas_that_mean_the_same_are_one():
     assert c is document.root.child("properties", "c")
     assert d is document.root
     assert e.value is True
+
+
+def test_schemas_with_equal_subschemas_are_one():
+    point = {"type": "object", "properties": {"x": {"type": "number"}, "y": {"enum": [1, 2]}}}
+    named = {**point, "title": "a point", "properties": {**point["properties"]}}
+    other = {**point, "properties": {"y": {"enum": [1, 2]}, "x": {"type": "number"}}}
+    unions = [{"anyOf": [point, {"type": "null"}]}, {"anyOf": [named, {"type": "null"}]}]
+    names = dict(zip("abcdef", [point, named, other, *unions, {**point, "$id": "p"}], strict=True))
+    document = Document(json.dumps({"properties": names}), Limits())
+    a, b, c, d, e, f = (document.root.below("properties", name) for name in names)
+    assert a is b
+    assert d is e
+    assert c is not a  # in the schema's order, the members come otherwise
+    assert f is not a  # its references may lead elsewhere
+
+
+def test_recursive_schemas_are_compared_without_end():
+    tree = {"properties": {"left": {"$ref": "#/$defs/tree"}, "right": {"$ref": "#/$defs/tree"}}}
+    deep = {"type": "string"}
+    for _ in range(200):
+        deep = {"items": deep}
+    document = Document(json.dumps({"$defs": {"tree": tree}, **tree, "not": deep}), Limits())
+    assert document.root.below("properties", "left") is document.root.child("$defs", "tree")
+    assert document.root.below("not").value is not True
