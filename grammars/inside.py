@@ -212,9 +212,12 @@ class InsideTables:
         for node, label in zip(ends, labels, strict=True):
             assert label is not None
             exits.setdefault(label, []).append(node)
-        if row is not None and row.flags.writeable:  # else it is another's
+        found = self.collected(list(token_ids), exits)
+        if row is None:
+            return found
+        if row.flags.writeable:  # else it is another's
             self.keep(row)
-        return self.collected(list(token_ids), exits)._replace(row=row)
+        return found._replace(row=row)
 
     def keep(self, row: np.ndarray) -> None:
         """From now on it is not written to."""

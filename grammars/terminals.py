@@ -175,6 +175,34 @@ class Literals(Terminal):
         """Ends with a string."""
         return 0 if len(self.texts[key[0]]) == key[2] else None
 
+    def inside(self, lexer: "Lexer", key: Key) -> "Inside":
+        """Down the vocabulary's trie and the sorted strings at once."""
+        children_of, tokens_at = lexer.vocabulary.children, lexer.vocabulary.tokens_at
+        texts = self.texts
+        token_ids: list[int] = []
+        ends: list[int] = []
+        todo = [(*key, 0)]
+        num_steps = 0
+        while todo:
+            at, stop, depth, node = todo.pop()
+            if len(texts[at]) == depth:
+                if node:
+                    ends.append(node)
+                at += 1
+            children = children_of(node)
+            while at < stop:
+                num_steps += 1
+                byte, after = texts[at][depth], stop
+                if at + 1 < stop and byte < 0xFF:
+                    after = bisect_left(texts, texts[at][:depth] + bytes((byte + 1,)), at, stop)
+                child = children.get(byte)
+                if child is not None:
+                    token_ids += tokens_at(child)
+                    todo.append((at, after, depth + 1, child))
+                at = after
+        lexer.spend(num_steps)
+        return lexer.made(None, token_ids, ends, [0] * len(ends))
+
 
 class TextTrie:
     """Byte strings as a trie that knows which of them are below each node."""
