@@ -199,11 +199,11 @@ class ArrayNode:
         following = self._following(position)
         if position.at == "item":
             if following:
-                frame = machine.frame(self, position._replace(at=","), parent)
-                machine.begin(self.layout.comma, frame, out)
+                place = ItemPlace(",", position.num, position.counts, position.noted)
+                machine.begin(self.layout.comma, machine.frame(self, place, parent), out)
             return
         for way, index, counts in following:
-            place = position._replace(at="item", num=index, counts=counts)
+            place = ItemPlace("item", index, counts, position.noted)
             self._begin_item(machine, position, way, machine.frame(self, place, parent), out)
 
     def _begin_item(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache, cached_property
+from weakref import WeakValueDictionary
 
 from ramify.grammars.charsets import SpellingNode
 from ramify.grammars.json_schema.layout import LAYOUTS, Blanks, Whitespace
@@ -55,7 +56,7 @@ class NameTerminal(Terminal):
 class NameTrie:
     """The declared names of an object; as a trie once an object is written."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
 
     @cached_property
@@ -103,6 +104,24 @@ class DeclaredNames(NameTerminal):
         if key[0] == COLON:
             return None
         return Selected(self._trie.texts, key[1], key[2], self.past_quote)
+
+
+# One for all objects that declare the same, as long as one of them lives: they share states.
+_TRIES: "WeakValueDictionary[tuple[str, ...], NameTrie]" = WeakValueDictionary()
+_DECLARED: "WeakValueDictionary[tuple[NameTrie, int, Blanks], DeclaredNames]"
+_DECLARED = WeakValueDictionary()
+
+
+def name_trie(names: Sequence[str]) -> NameTrie:
+    """The trie of some names, in this order."""
+    key = tuple(names)
+    return _TRIES.get(key) or _TRIES.setdefault(key, NameTrie(key))
+
+
+def declared_names(trie: NameTrie, required: int, blanks: Blanks) -> DeclaredNames:
+    """The names of a trie as a terminal."""
+    key = (trie, required, blanks)
+    return _DECLARED.get(key) or _DECLARED.setdefault(key, DeclaredNames(*key))
 
 
 class FreeNames(NameTerminal):

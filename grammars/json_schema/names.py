@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ramify.grammars.automata import FAR, SideBySide, Table, Words, explore
 from ramify.grammars.charsets import spelling
@@ -183,11 +184,16 @@ class OtherNames(NameTerminal):
 
 AnyNames = FreeNames | ClassifiedNames | OtherNames
 
+# One for the same trie and names, as long as it is used
+_OTHERS: "WeakValueDictionary[tuple[NameTrie, FreeNames | ClassifiedNames], OtherNames]"
+_OTHERS = WeakValueDictionary()
+
 
 def without(names: FreeNames | ClassifiedNames, trie: NameTrie, budget: Budget) -> AnyNames | None:
     """Names but for those of a trie; None if there are no others."""
     if not trie.names:
         return names
     if isinstance(names, FreeNames) or names.part_from(trie.names, budget):
-        return OtherNames(trie, names)
+        key = (trie, names)
+        return _OTHERS.get(key) or _OTHERS.setdefault(key, OtherNames(*key))
     return names.excluding(trie.names, budget)

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from ramify.grammars.json_schema.captured import Captured
-from ramify.grammars.json_schema.keys import DeclaredNames, NameTrie
+from ramify.grammars.json_schema.keys import declared_names, name_trie
 from ramify.grammars.json_schema.layout import Layout
 from ramify.grammars.json_schema.names import AnyNames
 from ramify.grammars.json_schema.recorder import Noted
@@ -26,6 +26,10 @@ class MemberPlace(NamedTuple):
     met: int = 0  # bit set of what is wanted, and was there
     noted: Noted | None = None  # in a twin that records
     number: int = 0  # of the whole value, once closed
+
+    def to(self, at: str, seen: int, num: int) -> "MemberPlace":
+        """Further on; three times as fast as `_replace`."""
+        return MemberPlace(at, seen, num, self.others, self.met, self.noted)
 
 
 class Wanted(NamedTuple):
@@ -74,8 +78,8 @@ class ObjectNode:
         self.other_values: list[Node] = []  # by label
         self.wanted: Wanted | None = None
         self.usable = 0  # bit set of the names that may be written
-        self.trie = NameTrie(names)
-        self._declared = DeclaredNames(self.trie, self.required, layout.after_colon)
+        self.trie = name_trie(names)
+        self._declared = declared_names(self.trie, self.required, layout.after_colon)
         self._captured: dict[tuple[Terminal, frozenset[str]], Captured] = {}
         self._fewest: list[int | None] = [0]
         self._urgent: list[Terminal] = []  # by what is not met: names that bring the end nearer
@@ -153,7 +157,7 @@ class ObjectNode:
                 self._comma(machine, position, parent, out)
         elif at == "name":
             seen = label + 1 if self.order == "schema" else position.seen | 1 << label
-            after = position._replace(at="value", seen=seen, num=self._counted(position.num))
+            after = position.to("value", seen, self._counted(position.num))
             self.values[label].enter(machine, machine.frame(self, after, parent), out)
         else:
             self._other_value(machine, position, parent, label, out)
@@ -194,9 +198,8 @@ class ObjectNode:
         machine.begin(brace, machine.frame(self, closed, parent), out)
 
     def _comma(self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]) -> None:
-        machine.begin(
-            self.layout.comma, machine.frame(self, position._replace(at=","), parent), out
-        )
+        after = position.to(",", position.seen, position.num)
+        machine.begin(self.layout.comma, machine.frame(self, after, parent), out)
 
     def _counted(self, count: int) -> int:
         return count + 1 if self.high is not None else min(count + 1, self.low)
@@ -258,9 +261,9 @@ class ObjectNode:
             self._declared_name(machine, position, selected, parent, out)
         if self._may_take_other(position):
             if self._fits(position, 0):
-                self._other_name(machine, position._replace(at="other"), parent, out)
+                self._other_name(machine, position, "other", parent, out)
             if self._unmet(position):
-                self._other_name(machine, position._replace(at="urgent"), parent, out)
+                self._other_name(machine, position, "urgent", parent, out)
 
     def _needed_name(
         self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
@@ -274,20 +277,21 @@ class ObjectNode:
             self._declared_name(machine, position, selected, parent, out)
         else:
             at = "urgent" if is_urgent else "other"
-            self._other_name(machine, position._replace(at=at), parent, out)
+            self._other_name(machine, position, at, parent, out)
 
     def _declared_name(
         self, machine: Machine, position: MemberPlace, selected: int, parent: int, out: set[Place]
     ) -> None:
-        frame = machine.frame(self, position._replace(at="name"), parent)
+        place = position.to("name", position.seen, position.num)
+        frame = machine.frame(self, place, parent)
         machine.begin_at(self._declared, self._declared.selecting(selected), frame, out)
 
     def _other_name(
-        self, machine: Machine, position: MemberPlace, parent: int, out: set[Place]
+        self, machine: Machine, position: MemberPlace, at: str, parent: int, out: set[Place]
     ) -> None:
         seen = len(self.names) if self.order == "schema" else position.seen
-        frame = machine.frame(self, position._replace(seen=seen), parent)
-        machine.begin(self._other_terminal(position), frame, out)
+        place = position.to(at, seen, position.num)
+        machine.begin(self._other_terminal(place), machine.frame(self, place, parent), out)
 
     def _other_terminal(self, position: MemberPlace) -> Terminal:
         names: Terminal | None = self.other_names
@@ -314,7 +318,7 @@ class ObjectNode:
         *,
         soonest: bool = False,
     ) -> None:
-        after = position._replace(at="value", num=self._counted(position.num))
+        after = position.to("value", position.seen, self._counted(position.num))
         if self._tracks:
             names = self._other_terminal(position)
             assert isinstance(names, Captured)

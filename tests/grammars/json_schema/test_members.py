@@ -2,11 +2,14 @@
 
 import json
 import random
+from weakref import ref
 
 import jsonschema
 import pytest
 
 from ramify.grammars import GrammarError, JsonSchemaSpec, Matcher, compile_grammar
+from ramify.grammars.json_schema.keys import declared_names, name_trie
+from ramify.grammars.json_schema.layout import LAYOUTS
 from tests.grammars.conformance import BYTES, fits
 from tests.grammars.vocabularies import byte_vocabulary, sample
 
@@ -68,3 +71,16 @@ def test_what_cannot_be_met_within_the_most_is_unsatisfiable():
     with pytest.raises(GrammarError) as refused:
         compile_grammar(JsonSchemaSpec(json.dumps(schema)), BYTES)
     assert refused.value.code == "unsatisfiable_schema"
+
+
+def test_objects_that_declare_the_same_share_their_names_while_they_live():
+    blanks = LAYOUTS["compact"].after_colon
+    trie = name_trie(["a", "b"])
+    assert name_trie(("a", "b")) is trie
+    assert name_trie(("b", "a")) is not trie
+    names = declared_names(trie, 1, blanks)
+    assert declared_names(trie, 1, blanks) is names
+    assert declared_names(trie, 2, blanks) is not names
+    kept = ref(trie)
+    del trie, names
+    assert kept() is None
