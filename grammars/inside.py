@@ -160,10 +160,10 @@ class InsideTables:
             for node, dense in ends:
                 exits.setdefault(lexer.dense_label(dense), []).append(node)
             nodes, states, is_above = walk.missing_nodes, walk.missing_states, True
-            missing = {*(states.astype(np.int64) << 8 | trie.byte[nodes]).tolist()}
+            missing = {*states.tolist()}
             self.spend(10 + len(walk.token_ids) // 100 + 20 * len(missing))
-            for key in missing:
-                lexer.fill_dense(key >> 8, key & 255)
+            for dense in missing:
+                lexer.fill_dense(dense)
         return self.collected(np.concatenate(token_ids), exits)
 
     def collected(

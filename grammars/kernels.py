@@ -13,14 +13,14 @@ import numpy as np
 from ramify.grammars.char_kernels import CharStates, CharWalk, char_loop, char_walk_ref
 from ramify.grammars.vocabulary import Trie
 
-DEAD = 0  # in a table of dense states; below it: not known yet
-UNKNOWN = -1000  # not even to which group the byte belongs
+DEAD = 0  # in a table of dense states
+UNKNOWN = -1  # of all of a row, or of nothing of it
 
 
 class DenseStates(NamedTuple):
     """Lexer states that a wide walk has met, renumbered from 1; 0 is the dead state."""
 
-    next: np.ndarray  # [capacity, 256] int32: a state, DEAD, UNKNOWN, -1 - the group
+    next: np.ndarray  # [capacity, 256] int32: a state, DEAD or UNKNOWN
     accepting: np.ndarray  # [capacity] uint8
 
 

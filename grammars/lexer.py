@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ramify.grammars import kernels
-from ramify.grammars.charsets import SpellingNode
 from ramify.grammars.errors import GrammarError
 from ramify.grammars.inside import NOTHING, Inside, InsideTables
 from ramify.grammars.kernels import DenseStates
@@ -22,7 +21,6 @@ from ramify.grammars.vocabulary import Vocabulary
 
 MAX_STATES = 400_000
 DENSE_ROWS = 1 << 16  # of the dense table at first: pages that are not written cost nothing
-Groups = tuple[tuple[Any, Sequence[int]], ...]
 _SERIALS = itertools.count()
 STATE_BYTES = 1500  # of a state and what is read from it, about
 
@@ -46,7 +44,6 @@ class Lexer:
         self._together = TogetherTables(self._tables)
         self.inside = self._tables.inside  # what is left of tokens, read from a state on
         self.read = self._together.read  # and from several at once
-        self._groups: dict[int, tuple[Any, np.ndarray]] = {}  # rows of groups, by their id
         self._dense_id: dict[int, int] = {}
         self._dense_state: list[int] = [NOTHING]
         self.dense = DenseStates(
@@ -194,58 +191,14 @@ class Lexer:
         assert label is not None
         return label
 
-    def fill_dense(self, dense: int, byte: int) -> None:
-        """Make known where a byte, and others with it, lead from a state."""
-        row = self.dense.next[dense]
-        number = row[byte]
-        if number >= kernels.DEAD:
-            return
+    def fill_dense(self, dense: int) -> None:
+        """Make known where all bytes lead from a state."""
         terminal, key = self.key(self._dense_state[dense])
-        groups = terminal.groups(key)
-        if not isinstance(groups, tuple):  # made for this state alone
-            filled = np.full(256, kernels.DEAD, np.int32)
-            for what, bytes_of in groups:
-                filled[bytes_of] = self._reached(terminal, key, what)
-            self.dense.next[dense] = filled
-            return
-        if number == kernels.UNKNOWN:
-            row = self._whole_chars(terminal, key, groups)
-            self.dense.next[dense] = row
-            number = row[byte]
-        if number < kernels.DEAD:
-            target = self._reached(terminal, key, groups[-1 - number][0])
-            row = self.dense.next[dense]
-            row[row == number] = target
-
-    def _whole_chars(self, terminal: Terminal, key: Key, groups: Groups) -> np.ndarray:
-        """[256] int32: where each byte leads; -1 - its group where that is part of a character:
-        there are many of those, and few are asked for."""
-        targets: list[int] = []
-        met: dict[Key, int] = {}  # most groups lead to few keys
-        for number, (what, _) in enumerate(groups):
-            if isinstance(what, SpellingNode):
-                targets.append(-1 - number)
-                continue
-            to = terminal.reached(key, what)
-            target = met.get(to)
-            if target is None:
-                dead = kernels.DEAD
-                target = met[to] = dead if to is None else self.dense_of(self.state(terminal, to))
-            targets.append(target)
-        targets.append(kernels.DEAD)
-        row: np.ndarray = np.array(targets, np.int32)[self._by_group(groups)]
-        return row
-
-    def _reached(self, terminal: Terminal, key: Key, what: Any) -> int:
-        to = terminal.reached(key, what)
-        return kernels.DEAD if to is None else self.dense_of(self.state(terminal, to))
-
-    def _by_group(self, groups: Groups) -> np.ndarray:
-        """[256] intp: the group of each byte; past the last for bytes of none."""
-        kept = self._groups.get(id(groups))
-        if kept is None:
-            row = np.full(256, len(groups), np.intp)
-            for number, (_, bytes_of) in enumerate(groups):
-                row[list(bytes_of)] = number
-            kept = self._groups[id(groups)] = (groups, row)
-        return kept[1]
+        moves = terminal.transitions(key)
+        by_id: dict[int, list[int]] = {}  # most share few objects
+        for byte, to in moves.items():
+            by_id.setdefault(id(to), []).append(byte)
+        row = np.full(256, kernels.DEAD, np.int32)
+        for group in by_id.values():
+            row[group] = self.dense_of(self.state(terminal, moves[group[0]]))
+        self.dense.next[dense] = row

@@ -34,19 +34,6 @@ class Terminal:
         """Next key of one byte; None where it does not lead on."""
         return self.transitions(key).get(byte)
 
-    def groups(self, key: Key) -> Sequence[tuple[Any, Sequence[int]]]:
-        """As `transitions`: groups of bytes that lead to one key, if any, as `reached` tells of
-        the first part. A tuple lives as long as the terminal, and serves many keys."""
-        by_id: dict[int, list[int]] = {}  # most share few objects
-        moves = self.transitions(key)
-        for byte, target in moves.items():
-            by_id.setdefault(id(target), []).append(byte)
-        return [(moves[group[0]], group) for group in by_id.values()]
-
-    def reached(self, key: Key, what: Any) -> "Key | Elsewhere | None":
-        """Where a group of bytes leads; None where it does not lead on."""
-        return what
-
     def label(self, key: Key) -> int | None:
         """None where the terminal cannot end; else which of its ends this is (mostly 0)."""
         raise NotImplementedError

@@ -21,7 +21,7 @@ tries = st.lists(st.one_of(st.none(), texts), max_size=40).map(trie_of)
 @st.composite
 def dense_states(draw, *, is_known: bool) -> DenseStates:
     """States 1 to `MOST_STATES`, some bytes of which lead somewhere, or nobody knows where."""
-    unknown = () if is_known else (-1, -2, UNKNOWN)
+    unknown = () if is_known else (UNKNOWN,)
     target = st.sampled_from((DEAD, *range(1, MOST_STATES + 1), *unknown))
     following = np.full((MOST_STATES + 1, 256), DEAD, np.int32)
     for state in range(1, MOST_STATES + 1):
