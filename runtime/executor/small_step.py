@@ -1,8 +1,9 @@
 """Steps of few rows with prefill among them: a forward pass replayed from CUDA graphs.
 
-A short prompt that joins those which decode, or a span that a grammar forced, makes a step of some
-dozens of rows. Launched operation by operation it would take the host longer than the device. The
-rows are padded to one of a few sizes, a graph is captured when its size comes for the second time;
+A prompt that joins those which decode, or a span that a grammar forced, makes a step of dozens to
+thousands of rows. Launched operation by operation it would take the host longer than the device:
+20 ms on an H200's host for 28 layers, in which the device does 9,000 rows of a 0.6B model. The rows
+are padded to one of a few sizes, a graph is captured when its size comes for the second time;
 all that differs from step to step is read on the device.
 """
 
@@ -19,13 +20,13 @@ from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.kernels.work_list import WorkList
 from ramify.runtime.models.gpu_runner import DeviceRows, GPURunner
 
-LARGEST = 512  # rows; more keep the device busy for longer than their launches take
-_FINE = 128
+LARGEST = 4096  # rows; graphs of more would hold much memory for their activations
+_STEPS = ((128, 16), (512, 64), (LARGEST, 256))  # up to so many rows, a graph every so many
 
 
 def padded_size(num_rows: int) -> int:
     """Rows of the graph that runs a step."""
-    step = 16 if num_rows <= _FINE else 64
+    step = next(step for most, step in _STEPS if num_rows <= most)
     return -(-num_rows // step) * step
 
 

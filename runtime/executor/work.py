@@ -23,6 +23,8 @@ from ramify.runtime.models.gpu_runner import Chunk
 CHUNK_ROWS = 512  # fewer rows leave many of the device's SMs without a tile
 CHUNK_END = 2048  # up to here what is gained is what it costs to put K and V in order
 
+_MOST_PARTED = 1024  # rows with partial results that buffers have room for from the beginning
+
 
 class Planner:
     """Plans the attention of one model on one device."""
@@ -108,7 +110,7 @@ class Planner:
             max_small=2 * len(work.small_items) + 4 * max_rows,
             max_entries=2 * len(work.item_rows) + 8 * max_rows,
             max_rows=max_rows,
-            max_parts=2 * work.num_parts + 4 * max_rows,
+            max_parts=2 * work.num_parts + 4 * min(max_rows, _MOST_PARTED),
             **self._shape,
             device=self._device,
         )
