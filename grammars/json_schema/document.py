@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from decimal import Decimal
 from typing import Any, NoReturn
 from urllib.parse import unquote, urldefrag, urljoin
@@ -101,9 +101,13 @@ class Document:
             self._schemas[key] = found
         return found
 
-    def that_asks(self, asked: Hashable | None, scope: Scope) -> Schema | None:
-        """The first schema that asks this, if there was one."""
-        return self._same.get((asked, scope))
+    def first(self, asked: Hashable, scope: Scope, make: Callable[[], Schema]) -> Schema:
+        """The first schema that asks this; made where it is the first."""
+        found = self._same.get((asked, scope))
+        if found is None:
+            found = self._same[asked, scope] = make()
+            found.known_same = found
+        return found
 
     def same(self, schema: Schema) -> Schema:
         """See `Schema.same`."""
@@ -131,7 +135,7 @@ class Document:
         if not asked:
             place = (None, schema.pointer, None)
             return Schema(self, True, place, schema.depth, schema.base, schema.scope)
-        return self._same.setdefault((asked, schema.scope), schema)
+        return self.first(asked, schema.scope, lambda: schema)
 
     def _entered(self, scope: Scope, uri: str) -> Scope:
         """The scope inside of a resource: what is there already comes first."""

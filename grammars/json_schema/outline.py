@@ -13,6 +13,7 @@ from ramify.grammars.json_schema.json_values import TYPES, canonical_json, type_
 from ramify.grammars.json_schema.schema import NO_MEANING, Schema
 
 _EXACT_KEYWORDS = frozenset(("const", "enum", "type"))  # a schema of these is its own outline
+_BRANCHES = frozenset(("allOf", "anyOf", "oneOf"))
 _NAMES = (*TYPES, "integer")
 
 
@@ -56,6 +57,9 @@ class Outline(NamedTuple):
 
 ANY = Outline()
 NONE = Outline(frozenset())
+
+
+_OF_TYPE = {name: Outline(frozenset(("number" if name == "integer" else name,))) for name in _NAMES}
 
 
 class Outlines:
@@ -104,6 +108,8 @@ class Outlines:
         else:
             out = ANY
         out = out.both(_own(schema))
+        if _BRANCHES.isdisjoint(value):
+            return out
         for keyword in ("allOf", "anyOf", "oneOf"):
             branches = value.get(keyword)
             if isinstance(branches, list):
@@ -114,10 +120,12 @@ class Outlines:
 
 
 def _own(schema: Schema) -> Outline:
-    out = ANY
-    names = _type_names(schema)
-    if names is not None:
-        out = Outline(frozenset("number" if name == "integer" else name for name in names))
+    named = schema.get("type")
+    if isinstance(named, str):  # mostly
+        out = _OF_TYPE.get(named, ANY)
+    else:
+        names = _type_names(schema)
+        out = ANY if names is None else _union(_OF_TYPE[name] for name in names)
     if "const" in schema.value:
         out = out.both(_listed((schema.value["const"],)))
     if isinstance(schema.get("enum"), list):

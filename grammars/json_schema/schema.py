@@ -55,7 +55,6 @@ class Schema:
 
     __slots__ = (
         "_below",
-        "_children",
         "_pointer",
         "asked",
         "base",
@@ -77,7 +76,6 @@ class Schema:
         self.depth = depth  # parts of its pointer
         self.base = base  # URI that its references are relative to
         self.scope = scope  # of anchors that are dynamic in several resources
-        self._children: dict[tuple[str, Part], Schema] = {}
         self._below: dict[tuple[str, Part], Schema] = {}
         self.known_same: Schema | None = None
         self.asked: Any = None  # by a value that satisfies it; kept by `facts.satisfying`
@@ -98,17 +96,12 @@ class Schema:
 
     def child(self, keyword: str, part: Part = None) -> "Schema":
         """The subschema under a keyword."""
-        found = self._children.get((keyword, part))
-        if found is None:
-            value = self.value[keyword]
-            depth = self.depth + 1
-            if part is not None:
-                value = value[part]
-                depth += 1
-            place = (self, keyword, part)
-            found = self.document.schema(value, place, depth, self.base, self.scope)
-            self._children[keyword, part] = found
-        return found
+        value = self.value[keyword]
+        depth = self.depth + 1
+        if part is not None:
+            value = value[part]
+            depth += 1
+        return self.document.schema(value, (self, keyword, part), depth, self.base, self.scope)
 
     def children(self) -> "Iterator[tuple[str, Schema]]":
         """The subschemas right below, each with the keyword that it is of."""
@@ -120,8 +113,13 @@ class Schema:
         found = self._below.get((keyword, part))
         if found is None:
             value = self.value[keyword] if part is None else self.value[keyword][part]
-            asked = _plainly_asked(value) if isinstance(value, dict) else None
-            found = self.document.that_asks(asked, self.scope) or self.child(keyword, part).same
+            asked = None
+            if isinstance(value, dict) and not self.document.dropped:
+                asked = _plainly_asked(value)
+            if asked:  # then there is no need of a Schema for each place
+                found = self.document.first(asked, self.scope, lambda: self.child(keyword, part))
+            else:
+                found = self.child(keyword, part).same
             self._below[keyword, part] = found
         return found
 
