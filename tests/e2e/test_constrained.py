@@ -232,17 +232,9 @@ def test_chunked(alone):
         assert tokens_of(engine) == alone
 
 
-def test_retracted(alone, monkeypatch):
+def test_retracted(alone, retract_often):
     with Engine(dtype="float32", max_total_tokens=8192) as engine:
-        scheduler = engine._worker._scheduler
-        plan, steps = scheduler.plan, itertools.count()
-
-        def plan_after_retraction():
-            if next(steps) % 9 == 8:
-                scheduler.retract_all()
-            return plan()
-
-        monkeypatch.setattr(scheduler, "plan", plan_after_retraction)
+        retract_often(engine, 9)
         assert tokens_of(engine) == alone
         assert engine.stats().num_retracted >= len(alone)
         assert engine.stats().num_leaked_slots == 0

@@ -1,7 +1,5 @@
 """Greedy tokens do not depend on batch, chunks, cache or retraction; and are transformers'."""
 
-import itertools
-
 import pytest
 
 from ramify.lang.protocol import Sampling
@@ -96,17 +94,9 @@ def test_chunked_and_without_cache(alone, chunk):
         assert tokens_of(engine) == alone
 
 
-def test_retracted(alone, monkeypatch):
+def test_retracted(alone, retract_often):
     with Engine(dtype="float32", max_total_tokens=8192) as engine:
-        scheduler = engine._worker._scheduler
-        plan, steps = scheduler.plan, itertools.count()
-
-        def plan_after_retraction():
-            if next(steps) % 20 == 19:
-                scheduler.retract_all()
-            return plan()
-
-        monkeypatch.setattr(scheduler, "plan", plan_after_retraction)
+        retract_often(engine, 20)
         assert tokens_of(engine) == alone
         assert engine.stats().num_retracted >= 3 * len(TOPICS)
         assert engine.stats().num_leaked_slots == 0

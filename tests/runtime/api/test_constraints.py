@@ -9,8 +9,7 @@ import pytest
 from ramify.interpreter.backends.endpoint import RuntimeEndpoint
 from ramify.lang.errors import InvalidRequest
 from ramify.lang.protocol import GenerateRequest, Sampling, text_prompt
-from ramify.runtime.engine import Engine
-from tests.runtime.api.serving import assert_error, nothing_is_left, parse_events, served
+from tests.runtime.api.serving import assert_error, parse_events
 
 SCHEMA = {
     "type": "object",
@@ -68,19 +67,6 @@ def is_call(text: str) -> bool:
 
 def is_choice(text: str) -> bool:
     return text in ("left", "right")
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_model_dir):
-    with Engine(str(tiny_model_dir("llama")), dtype="float32", max_total_tokens=4096) as engine:
-        yield engine
-
-
-@pytest.fixture
-async def server(engine):
-    async with served(engine) as server:
-        yield server
-    await nothing_is_left(engine)
 
 
 OPENAI = [

@@ -16,23 +16,9 @@ from ramify.lang.protocol import (
     text_prompt,
     token_prompt,
 )
-from ramify.runtime.engine import Engine
-from tests.runtime.api.serving import assert_error, eventually, nothing_is_left, served
+from tests.runtime.api.serving import assert_error, eventually
 
 PARAMS = {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True}
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_model_dir):
-    with Engine(str(tiny_model_dir("llama")), dtype="float32", max_total_tokens=2048) as engine:
-        yield engine
-
-
-@pytest.fixture
-async def server(engine):
-    async with served(engine) as server:
-        yield server
-    await nothing_is_left(engine)
 
 
 async def test_native_reply_is_the_engines_answer(server, engine):
