@@ -9,6 +9,7 @@ can be reached, so some token is allowed until the grammar is complete (every by
 import itertools
 from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, Protocol
+from weakref import ref
 
 import numpy as np
 
@@ -74,7 +75,10 @@ class Machine:
     def __init__(self, lexer: Lexer, root: Node, limits: Limits) -> None:
         self.lexer = lexer
         self.limits = limits
-        self._frames = [Frame(_Bottom(), 0, 0), Frame(_Bottom(), 0, OUTSIDE)]
+        self._frames: list[tuple[Node, Hashable, int]] = [
+            (_Bottom(), 0, 0),
+            (_Bottom(), 0, OUTSIDE),
+        ]
         self._frame_ids: dict[tuple[Node, Hashable, int], int] = {}
         self._after: dict[tuple[int, int], frozenset[Place]] = {}
         self._fronts: dict[tuple[int, int], Front] = {}  # by (frame, label)
@@ -82,7 +86,8 @@ class Machine:
         self._state_ids: dict[tuple[Place, ...], int] = {(): DEAD}
         self._rows: list[dict[int, int]] = [{}]  # byte -> machine state; DEAD where tried in vain
         self._first: list[tuple[int, ...] | None] = [()]
-        self.serial = next(_SERIALS)  # the masks' key: no two machines have the same
+        self.serial = next(_SERIALS)  # no two machines have the same
+        self._masks: dict[int, ref[np.ndarray]] = {}  # by state: those that the cache still keeps
         self._token_steps: dict[tuple[int, int], int] = {}
         out = set[Place]()
         root.enter(self, 0, out)
@@ -100,7 +105,7 @@ class Machine:
 
     def frame_at(self, frame: int) -> Frame:
         """The frame of a number."""
-        return self._frames[frame]
+        return Frame(*self._frames[frame])
 
     def after(self, frame: int, label: int) -> int:
         """The state after `frame`'s part ended with `label`."""
@@ -116,7 +121,7 @@ class Machine:
         found = self._frame_ids.get(key)
         if found is None:
             found = self._frame_ids[key] = len(self._frames)
-            self._frames.append(Frame(*key))
+            self._frames.append(key)
             self._check(found)
         return found
 
@@ -227,16 +232,15 @@ class Machine:
 
     def mask(self, state: int) -> np.ndarray:
         """[num_words] int32: bit i % 32 of word i // 32 says if token i is allowed. Read-only."""
-        masks = self.lexer.vocabulary.masks
-        key = (self.serial, state)
-        found = masks.get(key)
+        kept = self._masks.get(state)
+        found = None if kept is None else kept()
         if found is None:
             places = self.places[state]
             is_complete = self.is_complete(state)
             if is_complete:
                 places = places[1:]  # DONE is the smallest place
             found = make_mask(self, places, is_complete=is_complete)
-            masks.put(key, found)
+            self._masks[state] = ref(found)
         return found
 
     @property
