@@ -19,6 +19,7 @@ from ramify.runtime.kernels.rope_store import rope_store
 from ramify.runtime.kernels.work_buffers import WorkBuffers
 from ramify.runtime.models.llama import LlamaModel
 
+FUSED_ROWS = 1  # up to here the gate is the product's last step, instead of a launch of its own
 FEW_ROWS = 64  # up to here a product is bound by reading its weight, which our kernel does faster
 
 
@@ -140,9 +141,12 @@ class GPURunner:
 
     def _mlp(self, layer: int, x_TC: torch.Tensor) -> torch.Tensor:
         weights = self._model.weights
-        gate_up = _linear(x_TC, weights.gate_up[layer], _row(weights.gate_up_bias, layer))
-        act = torch.empty_like(gate_up[:, : gate_up.shape[1] // 2])
-        gated(gate_up, act)
+        weight, bias = weights.gate_up[layer], _row(weights.gate_up_bias, layer)
+        act = torch.empty((len(x_TC), weight.shape[0] // 2), dtype=x_TC.dtype, device=x_TC.device)
+        if len(x_TC) <= FUSED_ROWS:
+            linear_small(x_TC, weight, act, bias_N=bias, activation="silu")
+        else:
+            gated(_linear(x_TC, weight, bias), act)
         return _linear(act, weights.down[layer], _row(weights.down_bias, layer))
 
 

@@ -197,13 +197,18 @@ def kernels():
     rope |= {"HAS_Q_NORM": True, "HAS_K_NORM": True, "INTERLEAVED": False, "DEPENDENT": True}
     yield "rope_store", rope_store._rope_store_kernel, rope, 4, 3
     product = _pointers("x_ptr w_ptr bias_ptr y_ptr", "*bf16") | {"HAS_BIAS": False}
+    product |= {"ACTIVATION": None}
     product |= _pointers("N K stride_w", "i32!")
     gemv = product | {"BLOCK_N": 2, "BLOCK_K": 2048, "DEPENDENT": True}
     yield "linear_small, 1 row", linear_small._gemv_kernel, gemv, 8, 3
+    gemv |= {"ACTIVATION": "silu", "BLOCK_N": 4, "BLOCK_K": 1024}
+    yield "linear_small, 1 row, gated", linear_small._gemv_kernel, gemv, 4, 3
     dot = product | _pointers("stride_x stride_y", "i32!") | {"M": "i32", "parts_ptr": "*fp32"}
     dot |= {"arrived_ptr": "*i32", "BLOCK_M": 16, "BLOCK_N": 64, "BLOCK_K": 128}
     dot |= {"PRECISION": "tf32", "DEPENDENT": True}
     yield "linear_small, 16 rows", linear_small._linear_small_kernel, dot | {"SPLIT_K": 4}, 4, 4
+    dot |= {"ACTIVATION": "silu", "SPLIT_K": 1, "BLOCK_M": 64, "BLOCK_K": 64}
+    yield "linear_small, tiles, gated", linear_small._linear_small_kernel, dot, 4, 4
 
 
 def main() -> None:

@@ -23,21 +23,32 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
         (33, 40, 96, LinearTiles(16, 32, 2, 4, 2)),
         (2, 31, 64, LinearTiles(16, 64, 4, 4, 2)),  # more parts than K has blocks
         (5, 70, 128, None),
+        (1, 70, 128, None),
         (0, 8, 8, None),
     ],
 )
+@pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_equals_reference(rows, outputs, inputs, tiles, with_bias):
+def test_equals_reference(rows, outputs, inputs, tiles, with_bias, activation):
+    if activation is not None and tiles is not None:
+        tiles = tiles._replace(split_k=1)
     torch.manual_seed(0)
+    num_weights = outputs if activation is None else 2 * outputs
     x = torch.randn(rows, inputs + 5, device=DEVICE)[:, :inputs]
-    w = torch.randn(outputs, inputs + 3, device=DEVICE)[:, :inputs]
-    bias = torch.randn(outputs, device=DEVICE) if with_bias else None
+    w = torch.randn(num_weights, inputs + 3, device=DEVICE)[:, :inputs]
+    bias = torch.randn(num_weights, device=DEVICE) if with_bias else None
     expected = torch.empty(rows, outputs, device=DEVICE)
-    linear_small_ref(x, w, expected, bias_N=bias)
+    linear_small_ref(x, w, expected, bias_N=bias, activation=activation)
     for _ in range(2):  # the second call finds the arrival counts as the first left them
         y = torch.full((rows, outputs), float("nan"), device=DEVICE)
-        linear_small(x, w, y, bias_N=bias, tiles=tiles)
-        torch.testing.assert_close(y, expected, atol=1e-4, rtol=1e-4)
+        linear_small(x, w, y, bias_N=bias, activation=activation, tiles=tiles)
+        torch.testing.assert_close(y, expected, atol=2e-4, rtol=1e-4)
+
+
+def test_unknown_activation_is_refused():
+    x, w, y = torch.zeros(1, 8), torch.zeros(4, 8), torch.zeros(1, 2)
+    with pytest.raises(ValueError, match="'relu': must be one of silu"):
+        linear_small(x, w, y, activation="relu")
 
 
 def test_too_many_rows_are_refused():

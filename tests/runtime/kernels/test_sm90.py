@@ -39,6 +39,7 @@ def test_decode_kernels_hardly_spill(report):
         "attention, decode, 128",
         "attention, decode, 64",
         "linear_small, 1 row",
+        "linear_small, 1 row, gated",
         "linear_small, 16 rows",
         "sample, scan",
         "sample, narrow",
