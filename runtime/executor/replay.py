@@ -1,6 +1,7 @@
 """Launches of a step, replayed from CUDA graphs, and the work list that they read on the device."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -61,8 +62,7 @@ class Graphs:
     def __init__(self) -> None:
         self._captured: dict[object, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
-        # The default stream cannot be captured.
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types
+        self._stream = _capture_stream()
 
     def run(self, key: object, launch: Callable[[], None]) -> None:
         """Do what `launch` does, once: from a graph, which is captured the first time."""
@@ -87,3 +87,10 @@ class Graphs:
                 graph.capture_end()
         current.wait_stream(self._stream)
         return graph
+
+
+@cache
+def _capture_stream() -> torch.cuda.Stream:
+    """For all graphs: the default stream cannot be captured, and cuBLAS keeps 32 MiB for each that
+    it was used on."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ramify.runtime.executor import replay as replay_module
 from ramify.runtime.executor.replay import Graphs, Replay
 
 
@@ -66,3 +67,14 @@ def test_without_graphs_nothing_is_captured(captured):
     for _ in range(3):
         runs.run("eight rows", lambda: done.append("step"))
     assert len(done) == 3 and not captured
+
+
+def test_all_graphs_are_captured_on_one_stream(monkeypatch):
+    made = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: made.append(1) or object())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    replay_module._capture_stream.cache_clear()
+    for _ in range(3):
+        Graphs()
+    replay_module._capture_stream.cache_clear()
+    assert len(made) == 1
