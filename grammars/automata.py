@@ -170,8 +170,8 @@ class Table:
         return max((far for far in self._distances if far < FAR), default=0)
 
     @cached_property
-    def is_endless(self) -> bool:
-        """Are there texts without end? Then there is a way from some state back to it."""
+    def endless(self) -> frozenset[int]:
+        """The states that texts without end lead to: there is a circle on the way to them."""
         targets = [{target for target in row if target is not None} for row in self.rows]
         num_sources = Counter(target for each in targets for target in each)
         todo = [state for state in range(len(targets)) if not num_sources[state]]
@@ -180,7 +180,7 @@ class Table:
                 num_sources[target] -= 1
                 if not num_sources[target]:
                     todo.append(target)
-        return len(todo) < len(targets)
+        return frozenset(range(len(targets))) - {*todo}
 
     def ending(self, final: Iterable[bool]) -> "Table":
         """The same but for where its texts end; the states keep their numbers."""
@@ -280,7 +280,7 @@ class SideBySide:
 
 def few_texts(table: Table, limit: int) -> list[str] | None:
     """All texts of a table; None where there are more than `limit`."""
-    if table.is_endless:
+    if table.endless:
         return None
     texts: list[str] = []
     chars = [

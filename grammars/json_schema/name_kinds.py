@@ -40,7 +40,10 @@ class NameKinds:
 
     def few(self, kinds: Iterable[Kind], besides: Sequence[str]) -> list[str] | None:
         """The names of these kinds besides some; None if they are many."""
-        found = few_texts(self._only(frozenset(kinds)), MAX_LISTED_NAMES + len(besides))
+        kinds = frozenset(kinds)
+        if any(self._kinds[state] in kinds for state in self._table.endless):
+            return None
+        found = few_texts(self._only(kinds), MAX_LISTED_NAMES + len(besides))
         left = None if found is None else sorted({*found} - {*besides})
         return left if left is None or len(left) <= MAX_LISTED_NAMES else None
 

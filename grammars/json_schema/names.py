@@ -90,7 +90,7 @@ class ClassifiedNames(NameTerminal):
     @property
     def is_endless(self) -> bool:
         """Are there names without end?"""
-        return self._table.is_endless
+        return bool(self._table.endless)
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """The bytes of the characters that lead on; a quote where the table accepts."""

@@ -28,11 +28,12 @@ def table(pattern, *, search=False):
 )
 def test_the_texts_of_a_table_where_they_are_few(pattern, texts):
     assert few_texts(table(pattern), 20) == texts
-    assert table(pattern).is_endless == ("*" in pattern)
+    assert bool(table(pattern).endless) == ("*" in pattern)
 
 
 def test_a_table_of_fewer_ends_is_endless_only_if_what_is_left_of_it_is():
     found = table("ab*|c")
+    assert found.endless == {found.state_after("a"), found.state_after("ab")}
     ends = [found.state_after("c") == state for state in range(len(found.rows))]
     assert few_texts(found.ending(ends), 20) == ["c"]
     assert few_texts(found.ending([False] * len(ends)), 20) == []
