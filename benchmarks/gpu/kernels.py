@@ -8,7 +8,11 @@ from pathlib import Path
 from benchmarks.kernels.bench_attention import bench_attention
 from benchmarks.kernels.bench_chunk_attention import bench_chunk_attention
 from benchmarks.kernels.bench_decode_mix import bench_decode_mix
-from benchmarks.kernels.bench_linear_small import bench_linear_small, bench_many_rows
+from benchmarks.kernels.bench_linear_small import (
+    bench_gated_linear,
+    bench_linear_small,
+    bench_many_rows,
+)
 from benchmarks.kernels.bench_pointwise import bench_pointwise
 from benchmarks.kernels.bench_sampling import bench_sampling
 from benchmarks.kernels.measure import Bench, environment, format_row, measure_ceilings
@@ -19,6 +23,7 @@ FAMILIES = {
     "decode_mix": bench_decode_mix,
     "linear_small": bench_linear_small,
     "many_rows": bench_many_rows,
+    "gated_linear": bench_gated_linear,
     "sampling": bench_sampling,
     "pointwise": bench_pointwise,
 }

@@ -1,13 +1,18 @@
-"""Products with few rows: bytes of weight per second, beside torch's linear; 8B and 0.6B shapes."""
+"""Products with few rows: bytes of weight per second, beside torch's linear; 8B and 0.6B shapes.
+
+Then the product of an MLP's gates with the gate as its last step, beside two launches.
+"""
 
 import torch
 from torch.nn.functional import linear
 
 from benchmarks.kernels.measure import Bench, error_of, rate
+from ramify.runtime.kernels.gated import gated
 from ramify.runtime.kernels.linear_small import (
     LinearTiles,
     choose_linear_tiles,
     linear_small,
+    linear_small_ref,
 )
 
 # name, outputs, inputs
@@ -30,6 +35,17 @@ VECTOR_TILES = [
     LinearTiles(4, 1024, 1, 4, 3),
     LinearTiles(2, 1024, 1, 4, 4),
     LinearTiles(8, 512, 1, 4, 3),
+    LinearTiles(4, 512, 1, 4, 4),
+]
+GATED_SHAPES = [("8B", 14336, 4096), ("0.6B", 3072, 1024)]
+GATED_TILES = [
+    LinearTiles(64, 64, 1, 4, 3),
+    LinearTiles(64, 64, 1, 4, 4),
+    LinearTiles(64, 64, 1, 4, 5),
+    LinearTiles(64, 64, 1, 8, 4),
+    LinearTiles(64, 128, 1, 4, 3),
+    LinearTiles(64, 128, 1, 8, 4),
+    LinearTiles(32, 128, 1, 4, 4),
 ]
 DOT_TILES = [
     LinearTiles(64, 128, 1, 4, 4),
@@ -87,6 +103,37 @@ def bench_linear_small(bench: Bench, shapes=SHAPES, all_rows=(1, 4, 8, 16, 32, 6
             )  # fmt: skip
 
 
+def bench_gated_linear(bench: Bench) -> None:
+    """The gate as the product's last step: default tiles, the best found, two launches."""
+    shapes = [("tiny", 96, 256)] if bench.smoke else GATED_SHAPES
+    for name, outputs, inputs in shapes:
+        num_bytes = 4.0 * outputs * inputs
+        weights = [bench.randn(2 * outputs, inputs) * 0.02 for _ in range(bench.copies(num_bytes))]
+        for rows in (1, 3) if bench.smoke else (1, 4, 16, 32, 64):
+            x = bench.randn(rows, inputs)
+            default = choose_linear_tiles(rows, outputs, inputs, gated=True)
+            others = [t for t in VECTOR_TILES if t.block_n > 1] if rows == 1 else GATED_TILES
+            tried = {
+                tiles: _run(bench, x, weights, tiles, "silu")
+                for tiles in dict.fromkeys([default, *others])
+            }
+            best = min(tried, key=lambda t: tried[t][0])
+            both = torch.empty(rows, 2 * outputs, device=x.device, dtype=x.dtype)
+            act = torch.empty(rows, outputs, device=x.device, dtype=x.dtype)
+
+            def two(w, x=x, both=both, act=act):
+                linear_small(x, w, both)
+                gated(both, act)
+
+            two_us = bench.time_us([lambda w=w, two=two: two(w) for w in weights])
+            us, error = tried[default]
+            bench.add(
+                "linear gated", f"{name} M={rows}", us, limit_us=bench.bytes_us(num_bytes),
+                error=error, two_launches_us=round(two_us, 2), best_us=round(tried[best][0], 2),
+                best=tuple(best),
+            )  # fmt: skip
+
+
 def _candidates(rows: int) -> list[LinearTiles]:
     if rows == 1:
         return VECTOR_TILES + DOT_TILES
@@ -94,9 +141,20 @@ def _candidates(rows: int) -> list[LinearTiles]:
 
 
 def _run(
-    bench: Bench, x: torch.Tensor, weights: list[torch.Tensor], tiles: LinearTiles
+    bench: Bench,
+    x: torch.Tensor,
+    weights: list[torch.Tensor],
+    tiles: LinearTiles,
+    activation: str | None = None,
 ) -> tuple[float, float]:
-    y = torch.full((x.shape[0], weights[0].shape[0]), float("nan"), device=x.device, dtype=x.dtype)
-    linear_small(x, weights[0], y, tiles=tiles)
-    error = error_of(y, x.float() @ weights[0].float().t(), 1e-2)
-    return bench.time_us([lambda w=w: linear_small(x, w, y, tiles=tiles) for w in weights]), error
+    outputs = weights[0].shape[0] // (1 if activation is None else 2)
+    y = torch.full((x.shape[0], outputs), float("nan"), device=x.device, dtype=x.dtype)
+    expected = torch.empty_like(y, dtype=torch.float32)
+    linear_small_ref(x, weights[0], expected, activation=activation)
+
+    def launch(w: torch.Tensor) -> None:
+        linear_small(x, w, y, activation=activation, tiles=tiles)
+
+    launch(weights[0])
+    error = error_of(y, expected, 1e-2)
+    return bench.time_us([lambda w=w: launch(w) for w in weights]), error
