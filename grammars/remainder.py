@@ -63,18 +63,25 @@ class Remainder:
 
     def _made(self, children: list[int]) -> "RemainderStep":
         vocabulary = self._vocabulary
+        if len(children) == 1:  # the common case, short
+            child = children[0]
+            only = Remainder(vocabulary, (child,)) if vocabulary.is_inner(child) else None
+            return RemainderStep(vocabulary.tokens_at(child), only, children)
         token_ids = [token_id for child in children for token_id in vocabulary.tokens_at(child)]
         inner = [child for child in children if vocabulary.is_inner(child)]
         rest = Remainder(vocabulary, tuple(inner)) if inner else None
         return RemainderStep(token_ids, rest, children)
 
     def _children(self, byte: int) -> list[int]:
-        vocabulary = self._vocabulary
-        if len(self.nodes) <= FEW_NODES:
-            found = (vocabulary.children(node).get(byte) for node in self.nodes)
+        vocabulary, nodes = self._vocabulary, self.nodes
+        if len(nodes) == 1:
+            child = vocabulary.children(nodes[0]).get(byte)
+            return [] if child is None else [child]
+        if len(nodes) <= FEW_NODES:
+            found = [vocabulary.children(node).get(byte) for node in nodes]
             return [child for child in found if child is not None]
         inside = np.zeros(vocabulary.trie.num_nodes, bool)
-        inside[list(self.nodes)] = True
+        inside[list(nodes)] = True
         candidates = vocabulary.nodes_by_byte(byte)
         return candidates[inside[vocabulary.parents[candidates]]].tolist()  # type: ignore[no-any-return]  # of ints
 

@@ -96,22 +96,23 @@ class TextTables:
         self, terminal: Terminal, selected: Selected, remainder: Remainder
     ) -> TextsTable:
         trie, start, _, ends = selected
+        following, text_at, texts_below = trie.next, trie.text_at, trie.below
         table = TextsTable([], [])
         todo = [(start, remainder)]
         num_tokens = 0
         while todo:
             node, left = todo.pop()
-            children = trie.next[node]
+            children = following[node]
             for byte in left.common(children):
                 child, step = children.get(byte), left.step(byte)
                 if child is None or step is None:
                     continue
                 if step.token_ids:
-                    table.token_ids.append((trie.below[child], step.token_ids))
+                    table.token_ids.append((texts_below[child], step.token_ids))
                     num_tokens += len(step.token_ids)
                 if step.rest is None:
                     continue
-                index = trie.text_at.get(child)
+                index = text_at.get(child)
                 if index is None:
                     todo.append((child, step.rest))
                     continue
