@@ -23,6 +23,7 @@ every decoding request grows by up to `room` tokens.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -36,7 +37,6 @@ SMALL_ROWS = 16  # rows x heads of a group that one tensor-core tile of 16 holds
 SHARE_MIN = 3000  # reads saved (tokens) from which a shared item pays for its merge,
 FEW_SHARE = 16  # times as many where its rows would leave the small tile partly empty
 _SCATTERED = -1 << 31  # in place of an offset between positions and slots: there is none
-_NOTHING = np.zeros(0, np.int64)
 _MIN_RUN = 256  # positions with consecutive slots that are worth an item of their own
 
 
@@ -230,15 +230,18 @@ def _own_ranges(
     query: Query, shared: dict[PathNode, tuple[int, ...]], group: int, room: int
 ) -> list[_Range]:
     """The positions of one query that no shared item covers: gaps of its path, then its tail."""
+    rows = range(query.row, query.row + query.num_rows)
+    last = query.position + query.num_rows - 1
+    if not shared:
+        whole = _Range(rows, True, query.position, last, query.slot_base, 0, last + 1 + room)
+        return _runs(whole, query.slots, group)
     gaps = [[0, 0]]
-    for node in query.path if shared and _may_share(query, group) else ():
+    for node in query.path if _may_share(query, group) else ():
         if node in shared and node.end <= query.position:
             gaps.append([node.end, node.end])
         else:
             gaps[-1][1] = node.end
-    gaps[-1][1] = query.position + query.num_rows + room
-    rows = range(query.row, query.row + query.num_rows)
-    last = query.position + query.num_rows - 1
+    gaps[-1][1] = last + 1 + room
     return [
         run
         for low, high in gaps
@@ -286,9 +289,9 @@ class _Tiles(NamedTuple):
 def _row_tiles(found: Ranges, tile_rows: int, window: int | None) -> _Tiles:
     """Cut each range's rows to what a tile holds, and its positions to what those rows can see."""
     ranges, group = found
-    rows = [np.asarray(one.rows) for one in ranges]
     fields = np.array([one[1:] for one in ranges], np.int64).reshape(-1, len(_Range._fields) - 1).T
     range_rows = np.array([len(one.rows) for one in ranges], np.int64)
+    rows = np.fromiter(chain.from_iterable(one.rows for one in ranges), np.int64, range_rows.sum())
     per_tile = np.where(range_rows * group <= SMALL_ROWS, SMALL_ROWS // group, tile_rows // group)
     count = -(-range_rows // per_tile)
     of = np.repeat(np.arange(len(ranges)), count)
@@ -311,7 +314,7 @@ def _row_tiles(found: Ranges, tile_rows: int, window: int | None) -> _Tiles:
         start[seen],
         end[seen],
         offset[seen],
-        rows=np.concatenate([_NOTHING, *rows]),
+        rows,
     )
 
 

@@ -141,7 +141,9 @@ def _deal_in_rounds(cost: np.ndarray, num_slots: int) -> tuple[np.ndarray, np.nd
         taker[at : at + num_slots] = least
     # Programs are numbered so that those which take part in the last round come first.
     last = taker[max(0, len(cost) - 1) // num_slots * num_slots :]
-    rest = np.setdiff1d(np.arange(num_slots), last)
+    takes_last = np.zeros(num_slots, bool)
+    takes_last[last] = True
+    rest = np.flatnonzero(~takes_last)
     number = np.empty(num_slots, np.int64)
     number[np.concatenate((last, rest))] = np.arange(num_slots)
     order = np.empty(len(cost), np.int64)
