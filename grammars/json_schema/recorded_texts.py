@@ -51,25 +51,21 @@ class RecordedWords(Terminal):
     def __init__(self, inner: Literals, recorder: Recorder) -> None:
         self._trie = _trie_of(inner)
         self._recorder = recorder
-        self._bits: dict[int, int] = {}  # of a value's text, by number; 0 of those not listed
+        self._gone = frozenset[int](), 0  # values last asked for, and the bit set of their texts
         self.start: Key = ("in", 0, self._trie.below[0])
 
     def unlike(self, numbers: frozenset[int]) -> Key | None:
         """The key before a text of any value but these; None if there is none. Where there are
         such values, each has one text only."""
-        gone = 0
-        for number in numbers:
-            bit = self._bits.get(number)
-            if bit is None:
-                bit = self._bits[number] = self._bit(number)
-            gone |= bit
+        before, gone = self._gone
+        if not before <= numbers:  # mostly one has come since
+            before, gone = frozenset(), 0
+        for text in self._recorder.texts(numbers - before):
+            index = self._trie.index_of.get(text.encode())
+            gone |= 0 if index is None else 1 << index
+        self._gone = numbers, gone
         selected = self._trie.below[0] & ~gone
         return ("in", 0, selected) if selected else None
-
-    def _bit(self, number: int) -> int:
-        text = self._recorder.text(number)
-        index = None if text is None else self._trie.index_of.get(text.encode())
-        return 0 if index is None else 1 << index
 
     def transitions(self, key: Key) -> dict[int, Key]:
         """Down the trie, where a text that may be read is below."""

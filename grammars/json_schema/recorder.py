@@ -34,10 +34,6 @@ class Recorder:
             self._scalars[text] = number
         return number
 
-    def text(self, number: int) -> str | None:
-        """The canonical JSON of a scalar; None of any other value."""
-        return self._texts.get(number)
-
     def texts(self, numbers: frozenset[int]) -> frozenset[str]:
         """The canonical JSON of those that are scalars."""
         return frozenset(self._texts[number] for number in numbers if number in self._texts)

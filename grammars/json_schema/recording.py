@@ -222,11 +222,12 @@ class RecordedArray(ArrayNode):
             value.enter(machine, frame, out)
             return
         assert position.noted is not None
+        unlike = frozenset(cast(tuple[int, ...], position.noted.value))
         texts = self._left(position)[1]
-        numbers = frozenset(self._recorder.scalar(text.encode()) for text in texts)
-        seen = frozenset(cast(tuple[int, ...], position.noted.value))
+        if texts:
+            unlike |= {self._recorder.scalar(text.encode()) for text in texts}
         is_last = self._is_endless and self._is_outermost(machine, frame)
-        value.enter_unlike(machine, frame, out, seen | numbers, is_last=is_last)
+        value.enter_unlike(machine, frame, out, unlike, is_last=is_last)
 
     def _is_outermost(self, machine: Machine, frame: int) -> bool:
         """Is the array of a frame not a part of another value that is recorded?"""
