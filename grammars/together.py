@@ -43,13 +43,17 @@ class TogetherTables:
         return found
 
     def _read(self, states: tuple[int, ...], remainder: Remainder) -> Together:
-        inside_of = self._tables.inside
+        inside_of, moves_of = self._tables.inside, self._tables.lexer.cheap_moves
+        following = remainder.following
         rows: list[np.ndarray] = []
         less: list[Inside] = []
         token_ids: list[int] = []
         exits: list[tuple[int, int, Remainder]] = []
         to_try: list[tuple[int, Inside]] = []
         for index, state in enumerate(states):
+            moves = moves_of(state)
+            if moves is not None and moves.keys().isdisjoint(following):
+                continue  # as most do: a remainder begins with few bytes
             inside = inside_of(state, remainder)
             if inside.without is not None:
                 less.append(inside)
