@@ -7,7 +7,7 @@ from ramify.grammars.errors import GrammarError
 from ramify.grammars.json_schema.arrays import ArrayNode
 from ramify.grammars.json_schema.cases import Conjunction, cases
 from ramify.grammars.json_schema.document import Document
-from ramify.grammars.json_schema.facts import FALSE, Literal, Value
+from ramify.grammars.json_schema.facts import Literal, Value, is_false
 from ramify.grammars.json_schema.formula import Formulas
 from ramify.grammars.json_schema.json_values import TYPES
 from ramify.grammars.json_schema.keys import FREE_NAMES
@@ -86,7 +86,7 @@ class Context:
     def cases(self, value: Value, kind: str) -> list[Conjunction]:
         """The ways for a value of this type to be as asked."""
         formula = self.formulas.of_value(value, kind)
-        if formula == FALSE:
+        if is_false(formula):
             return []
         return cases(formula, self.formulas.outlines, self.budget, lambda: _pointers(value))
 

@@ -269,13 +269,18 @@ TRUE = All(())
 FALSE = Any(())
 
 
+def is_false(formula: Formula) -> bool:
+    """Is it FALSE? Said of a type and a length, not by comparing: it is asked often."""
+    return isinstance(formula, Any) and not formula.parts
+
+
 def all_of(parts: "list[Formula]") -> Formula:
     """The conjunction, simplified."""
     out: list[Formula] = []
     for part in parts:
         if isinstance(part, All):
             out += part.parts
-        elif isinstance(part, Any) and not part.parts:
+        elif is_false(part):
             return FALSE
         else:
             out.append(part)

@@ -20,10 +20,18 @@ from ramify.grammars.json_schema.facts import (
     Value,
     all_of,
     any_of,
+    is_false,
     negate,
 )
 from ramify.grammars.json_schema.json_values import TYPES
-from ramify.grammars.json_schema.keywords import Options, constant, item_schemas, mapping, own_facts
+from ramify.grammars.json_schema.keywords import (
+    ABOUT,
+    Options,
+    constant,
+    item_schemas,
+    mapping,
+    own_facts,
+)
 from ramify.grammars.json_schema.outline import Outlines
 from ramify.grammars.json_schema.profile import Profile, plain_facts
 from ramify.grammars.json_schema.schema import Schema
@@ -92,6 +100,9 @@ class Formulas:
         made = self._made[kind]
         found = made.get(schema)
         if found is None:
+            if _ABOUT[kind].isdisjoint(schema.value):
+                found = made[schema] = TRUE
+                return found
             self._begin(schema, kind)
             if _needs_cases(schema, kind):
                 found = any_of([formula for formula, _ in self.cases(schema, kind)])
@@ -130,7 +141,7 @@ class Formulas:
                 make = _IN_PLACE.get(keyword)
                 if make is not None:
                     part = make(self, schema, keyword, kind)
-                    if part == FALSE:
+                    if is_false(part):
                         return FALSE
                     parts.append(part)
         return all_of(parts)
@@ -231,7 +242,7 @@ class Formulas:
                     (without, NOTHING_EVALUATED, some),
                 )
             ]
-            out = [case for case in out if case[0] != FALSE]
+            out = [case for case in out if not is_false(case[0])]
         return [(formula, seen) for formula, seen, held in out if held]
 
     def _if_cases(self, schema: Schema, kind: str) -> list[Case]:
@@ -257,7 +268,7 @@ class Formulas:
         if schema.is_relaxed(keyword):
             return self._any_of(schema, keyword, kind)
         parts = [self.of_schema(branch, kind) for branch in _branches(schema, keyword)]
-        parts = [part for part in parts if part != FALSE]
+        parts = [part for part in parts if not is_false(part)]
         profiles = [Profile(self.outlines, plain_facts(part)) for part in parts]
         negated = cache(lambda at: negate(parts[at]))
         out: list[Formula] = []
@@ -312,6 +323,12 @@ _IN_PLACE: dict[str, Callable[[Formulas, Schema, str, str], Formula]] = {
 
 
 _IN_PLACE_KEYWORDS = frozenset(_IN_PLACE)
+_ABOUT = {  # keywords that may ask something of a value of this type
+    kind: _IN_PLACE_KEYWORDS
+    | ABOUT.get(kind, frozenset())
+    | {"type", "const", "enum", "unevaluatedProperties", "unevaluatedItems"}
+    for kind in TYPES
+}
 
 
 def _needs_cases(schema: Schema, kind: str) -> bool:
@@ -325,7 +342,7 @@ def _product(left: list[Case], right: list[Case]) -> list[Case]:
     for formula, seen in left:
         for more, also in right:
             both = all_of([formula, more])
-            if both != FALSE:
+            if not is_false(both):
                 out.append((both, seen.join(also)))
     return out
 

@@ -79,17 +79,17 @@ def own_facts(schema: Schema, kind: str, options: Options) -> list[Formula] | No
             out.append(facts.Multiple(Fraction(1), plain=schema.document.draft <= 4))
     if "const" in value:
         found = constant(value["const"], kind)
-        if found == FALSE:
+        if facts.is_false(found):
             return None
         out.append(found)
     if "enum" in value:
         if not isinstance(value["enum"], list):
             schema.invalid("enum", "must be a list")
         found = _one_of_constants(value["enum"], kind)
-        if found == FALSE:
+        if facts.is_false(found):
             return None
         out.append(found)
-    keywords = _ABOUT.get(kind)
+    keywords = ABOUT.get(kind)
     if keywords is not None and not keywords.isdisjoint(value):
         _BY_TYPE[kind](schema, out, options)
     return out
@@ -218,7 +218,7 @@ def _object_facts(schema: Schema, out: list[Formula], options: Options) -> None:
         out.append(facts.Members(Keys(outside_value=asked), NOTHING))
 
 
-_ABOUT = {
+ABOUT = {  # keywords of a value of this type only
     "number": frozenset(
         ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
     ),
