@@ -23,12 +23,12 @@ from ramify.interpreter.loop import io_loop
 from ramify.interpreter.run import Run
 from ramify.interpreter.state import ProgramState
 from ramify.interpreter.waiting import would_block
+from ramify.lang.errors import unknown_argument
 from ramify.lang.options import (
     RUN_NAMES,
     CallOptions,
     RunArguments,
     parse_options,
-    unknown_argument,
 )
 
 _NO_STATE = inspect.Parameter("none", inspect.Parameter.KEYWORD_ONLY)

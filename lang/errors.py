@@ -19,6 +19,8 @@ Each carries the fields of the wire form (`ErrorInfo`): a stable `code`, and `pa
 the argument at fault.
 """
 
+import difflib
+
 import msgspec
 
 
@@ -179,3 +181,10 @@ def error_from_info(info: ErrorInfo) -> RamifyError:
     return cls(
         info.message, code=info.code, param=info.param, pointer=info.pointer, offset=info.offset
     )
+
+
+def unknown_argument(name: str, allowed: frozenset[str], caller: str) -> TypeError:
+    """The error for a keyword argument that does not exist."""
+    close = difflib.get_close_matches(name, sorted(allowed), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(allowed))}"
+    return TypeError(f"{caller} has no argument {name!r}; {hint}")

@@ -4,14 +4,13 @@
 editors and type checkers only, and a test compares them with the records.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
-from ramify.lang.errors import InvalidRequest
+from ramify.lang.errors import InvalidRequest, unknown_argument
 from ramify.lang.protocol import LogprobOptions, Sampling
 
 
@@ -132,13 +131,6 @@ def parse_options(given: Mapping[str, object], allowed: frozenset[str], caller: 
                 raise TypeError(f"{caller}: {name} and {target} are one option; give it once")
             overrides.sampling[target] = _sampling_value(name, target, value)
     return overrides
-
-
-def unknown_argument(name: str, allowed: frozenset[str], caller: str) -> TypeError:
-    """The error for a keyword argument that does not exist."""
-    close = difflib.get_close_matches(name, sorted(allowed), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(allowed))}"
-    return TypeError(f"{caller} has no argument {name!r}; {hint}")
 
 
 def _put_logprob(logprobs: dict[str, Any], name: str, value: object) -> None:

@@ -32,12 +32,28 @@ def choices_of(config_class: type, name: str) -> tuple[str, ...]:
     return get_args(hint) if get_origin(hint) is Literal else ()
 
 
-def _check_choices(config: Any) -> None:
+def _check_types(config: Any) -> None:
+    hints = get_type_hints(type(config))
     for spec in fields(config):
         choices = choices_of(type(config), spec.name)
         value = getattr(config, spec.name)
         if choices and value not in choices:
             raise ConfigError(f"{spec.name}={value!r}: must be one of {', '.join(choices)}")
+        kinds = () if choices else get_args(hints[spec.name]) or (hints[spec.name],)
+        if float in kinds:
+            kinds = (*kinds, int)
+        if kinds and type(value) not in kinds:
+            allowed = " or ".join(kind.__name__ for kind in kinds)
+            raise ConfigError(
+                f"{spec.name}={value!r}: must be {allowed.replace('NoneType', 'None')}"
+            )
+
+
+def _check_at_least_one(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name}={value}: must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +92,14 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for the first value out of range."""
-        _check_choices(self)
-        for name in ("max_running_requests", "max_prefill_tokens", "max_queued_requests"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
+        _check_types(self)
+        _check_at_least_one(
+            self,
+            *("max_running_requests", "max_prefill_tokens", "max_queued_requests"),
+            *("context_length", "max_total_tokens", "num_threads"),
+        )
+        if not -(2**63) <= self.random_seed < 2**63:
+            raise ConfigError(f"random_seed={self.random_seed}: must be a signed 64-bit integer")
         if self.chunked_prefill_size != -1 and self.chunked_prefill_size < 16:
             raise ConfigError(
                 f"chunked_prefill_size={self.chunked_prefill_size}: must be -1 (off) or at least "
@@ -125,11 +145,10 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for the first value out of range."""
-        _check_choices(self)
+        _check_types(self)
+        _check_at_least_one(self, "max_body_mib")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port={self.port}: must be between 0 (any free port) and 65535")
-        if self.max_body_mib < 1:
-            raise ConfigError(f"max_body_mib={self.max_body_mib}: must be at least 1")
         if not 0.0 <= self.drain_timeout < float("inf"):
             raise ConfigError(f"drain_timeout={self.drain_timeout}: must be >= 0 seconds")
         for name in ("request_timeout", "client_stall_timeout"):

@@ -11,13 +11,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
+from os import PathLike, fspath
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
 from ramify.lang.chat import ChatTemplate
-from ramify.lang.errors import ConfigError, InvalidRequest, Unavailable
+from ramify.lang.errors import ConfigError, InvalidRequest, Unavailable, unknown_argument
 from ramify.lang.protocol import (
     GenerateDelta,
     GenerateRequest,
@@ -56,7 +57,11 @@ class Engine:
     """
 
     def __init__(
-        self, model: str | None = None, *, config: EngineConfig | None = None, **options: Any
+        self,
+        model: str | PathLike[str] | None = None,
+        *,
+        config: EngineConfig | None = None,
+        **options: Any,
     ) -> None:
         self.config = _make_config(model, config, options)
         self._streams = Streams()
@@ -289,14 +294,17 @@ class Engine:
 
 
 def _make_config(
-    model: str | None, config: EngineConfig | None, options: dict[str, Any]
+    model: str | PathLike[str] | None, config: EngineConfig | None, options: dict[str, Any]
 ) -> EngineConfig:
     if config is not None:
         if model is not None or options:
             raise ConfigError("give either config= or single options, not both")
         return config
     if model is not None:
-        options["model"] = model
+        options["model"] = fspath(model)
+    for name in options:
+        if name not in EngineConfig.__dataclass_fields__:
+            raise unknown_argument(name, frozenset(EngineConfig.__dataclass_fields__), "Engine()")
     return EngineConfig(**options)
 
 

@@ -9,6 +9,7 @@ from ramify.lang.errors import ConfigError
 from ramify.lang.protocol import Sampling
 from ramify.runtime.api.sampling import SamplingFields
 from ramify.runtime.config import EngineConfig, ServerConfig
+from ramify.runtime.engine import Engine
 from ramify.runtime.options import add_flags, describe, flag_of, public_values, resolve
 
 
@@ -77,6 +78,34 @@ def test_a_bad_value_is_an_error_that_names_it(variable, value):
 def test_a_choice_outside_the_list_names_the_list(field):
     with pytest.raises(ConfigError, match=f"{field}='nix': must be one of"):
         EngineConfig(**{field: "nix"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, 0) for name in ("context_length", "max_total_tokens", "num_threads")],
+        ("max_total_tokens", -3),
+        ("max_running_requests", "8"),
+        ("max_running_requests", True),
+        ("max_running_requests", None),
+        ("mem_fraction_static", "half"),
+        ("disable_radix_cache", "no"),
+        ("random_seed", 2**64),
+        ("model", 5),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_out_of_range_is_named(name, value):
+    with pytest.raises(ConfigError, match=f"{name}={value!r}: must be"):
+        EngineConfig(**{name: value})
+
+
+def test_an_option_that_does_not_exist_is_named():
+    with pytest.raises(TypeError, match="did you mean 'max_total_tokens'"):
+        Engine(max_total_token=3)
+
+
+def test_a_whole_number_will_do_where_any_number_does():
+    assert ServerConfig(drain_timeout=5).drain_timeout == 5
 
 
 def test_print_config_shows_value_and_origin_and_no_secret():
