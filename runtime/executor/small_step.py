@@ -3,7 +3,7 @@
 A prompt that joins those which decode, or a span that a grammar forced, makes a step of dozens to
 thousands of rows. Launched operation by operation it would take the host longer than the device:
 20 ms on an H200's host for 28 layers, in which the device does 9,000 rows of a 0.6B model. The rows
-are padded to one of a few sizes, a graph is captured when its size comes for the second time;
+are padded to one of a few sizes, a graph is captured when its size comes for the third time;
 all that differs from step to step is read on the device.
 """
 
@@ -45,8 +45,8 @@ class SmallStep:
         self._runner = runner
         self._kv_pool = kv_pool
         self._table = table
-        # The first of a size is not worth a graph: few come twice.
-        self._replay = Replay(table, planner, max_rows=LARGEST, patience=1, graphs=graphs)
+        # Capturing takes as long as a launch: not for sizes that come once or twice.
+        self._replay = Replay(table, planner, max_rows=LARGEST, patience=2, graphs=graphs)
         device = table.slots.device
         # [3 * LARGEST] int32 device: of a step of T rows [3, T]: token, position, slot of each
         self._rows = torch.zeros(3 * LARGEST, dtype=torch.int32, device=device)
