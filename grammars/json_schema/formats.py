@@ -55,7 +55,14 @@ def _ipv6() -> str:
 
 _IPV6 = _ipv6()
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOSTNAME = rf"{_LABEL}(?:\.{_LABEL})*"
+# labels that do not begin with `xn--`: which of those stand for a name, Unicode's tables tell
+_LETTER, _LDH = "[A-Za-z0-9]", "[A-Za-z0-9-]"
+_PLAIN_LABEL = (
+    rf"(?:{_LETTER}(?:{_LDH}?{_LETTER}|{_LDH}{_LETTER}{_LDH}{{0,59}}{_LETTER}"
+    rf"|{_LDH}-{_LETTER}(?:{_LDH}{{0,58}}{_LETTER})?)?"
+    rf"|(?:[A-WYZa-wyz0-9]{_LDH}|[Xx][A-MO-Za-mo-z0-9-])--{_LDH}{{0,58}}{_LETTER})"
+)
+_HOSTNAME = rf"{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*"
 _ATEXT = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _QUOTED = r'"(?:[ !#-\[\]-~]|\\[ -~])*"'
 _LITERAL = rf"\[(?:{_IPV4}|IPv6:{_IPV6})\]"
