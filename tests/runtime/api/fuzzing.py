@@ -213,7 +213,7 @@ async def send(server: Served, one: Attack, rng: random.Random) -> str:
     try:
         reply = await server.client.post(one.path, content=one.body, headers=headers)
     except httpx.HTTPError as error:
-        raise AssertionError(f"no reply to {one}: {error!r}") from error
+        raise AssertionError(f"{error!r}: {one}, {server.engine.stats()}") from error
     if reply.status_code != 200:
         assert reply.status_code in MAY_FAIL, (one, reply.status_code, reply.text)
         code = reply.json()["error"]["code"]

@@ -57,7 +57,7 @@ async def served(engine: object | None = None, **options) -> AsyncIterator[Serve
     await state.set_ready(engine)
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
             yield Served(url, engine, state, client)
     finally:
         await runner.cleanup()
