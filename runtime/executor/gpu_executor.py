@@ -17,7 +17,7 @@ import torch
 from ramify.lang.protocol import TokenLogprob
 from ramify.runtime.cache.kv_pool import KVPool
 from ramify.runtime.core import BatchPlan, PlannedRows, RowResult
-from ramify.runtime.executor import device_sampler, small_step
+from ramify.runtime.executor import device_sampler
 from ramify.runtime.executor.batch import to_device
 from ramify.runtime.executor.decode_step import DecodeStep
 from ramify.runtime.executor.device_sampler import DeviceSampler, Draws, Logprobs
@@ -141,7 +141,7 @@ class GPUExecutor:
         packed = self._pack(rows)
         bases = [self._table.place(entry.request).base for entry in rows]
         chunks = self._work.chunks(rows, bases)
-        if packed.shape[1] <= small_step.LARGEST and not chunks:
+        if packed.shape[1] <= self._small.most_rows and not chunks:
             return self._small.run(packed, *self._work.lay_out(rows, bases))
         work, tiles = self._work.plan(rows, bases)
         tokens, positions, out_loc = to_device(packed, self._device)
