@@ -143,9 +143,8 @@ def test_long_chunks_attend_by_themselves(model, loop, monkeypatch):
 
 
 def test_retraction_moves_regions_and_changes_nothing(model, monkeypatch):
-    monkeypatch.setattr(
-        small_step, "most_rows", lambda config: 0
-    )  # every step with prefill is a large one
+    # Every step with prefill is a large one.
+    monkeypatch.setattr(small_step, "most_rows", lambda config: 0)
     expected = serve(Executor, model, FORKS[:3])
     assert_same(serve(on_gpu, model, FORKS[:3], retract_every=3), expected)
 
