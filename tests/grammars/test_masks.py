@@ -8,8 +8,11 @@ import pytest
 
 from ramify.grammars import AnyJsonSpec, JsonSchemaSpec, Limits, Matcher, compile_grammar
 from ramify.grammars.errors import GrammarError
+from ramify.grammars.lexer import Lexer
 from ramify.grammars.masks import ENTRY_BYTES, MaskCache
+from ramify.grammars.remainder import Remainder
 from ramify.grammars.spec import EbnfSpec
+from ramify.grammars.terminals import Literals
 from tests.grammars.vocabularies import allowed, brute_force, byte_vocabulary
 
 LIKELY = {*b'abc", []'}
@@ -104,3 +107,51 @@ def test_a_mask_of_too_many_steps_is_refused():
     with pytest.raises(GrammarError, match="too many steps") as refused:
         Matcher(grammar).mask()
     assert refused.value.code == "grammar_too_complex"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lists_of_texts_are_read_as_their_states_are(seed):
+    rng = random.Random(seed)
+    texts = ["".join(rng.choices("ab\xff", k=rng.randrange(1, 6))) for _ in range(12)]
+    tokens = {"".join(rng.choices("ab\xff", k=rng.randrange(2, 5))).encode() for _ in range(30)}
+    vocabulary = byte_vocabulary(*sorted(tokens))
+    literals = Literals(text.encode() for text in texts)
+    lexer = Lexer(vocabulary)
+    lexer.begin_mask(10**6)
+    todo = [literals.start]
+    while todo:
+        key = todo.pop()
+        todo += literals.transitions(key).values()
+        found = literals.inside(lexer, key)
+        allowed_ids, ends = set[int](), set[int]()
+        below = [(0, lexer.state(literals, key))]
+        while below:
+            node, state = below.pop()
+            for byte, child in vocabulary.children(node).items():
+                target = lexer.next(state, byte)
+                if target:
+                    allowed_ids |= set(vocabulary.tokens_at(child))
+                    if lexer.labels[target] is not None and vocabulary.is_inner(child):
+                        ends.add(child)
+                    below.append((child, target))
+        assert set(found.token_ids) == allowed_ids
+        assert {node for _, rest in found.exits for node in rest.nodes} == ends
+
+
+def test_states_read_together_are_read_as_each_is():
+    rng = random.Random(3)
+    vocabulary = byte_vocabulary(*{bytes(rng.choices(b"abc", k=3)) for _ in range(20)})
+    lexer = Lexer(vocabulary)
+    lexer.begin_mask(10**6)
+    terminals = [Literals([bytes(rng.choices(b"abc", k=4))]) for _ in range(12)]
+    states = tuple(lexer.start(terminal) for terminal in terminals)
+    for node in vocabulary.children(0).values():
+        if not vocabulary.is_inner(node):
+            continue
+        rest = Remainder(vocabulary, (node,))
+        together = lexer.read(states, rest)
+        each = [lexer.inside(state, rest) for state in states]
+        found = [*together.token_ids, *([] if together.many is None else together.many.tolist())]
+        assert sorted(found) == sorted(at for inside in each for at in inside.token_ids)
+        ends = [(index, end) for index, inside in enumerate(each) for end in inside.exits]
+        assert [(index, (label, left)) for index, label, left in together.exits] == ends
