@@ -31,7 +31,7 @@ from ramify.runtime.messages import Submit
 
 GREEDY = Sampling(temperature=0.0, max_tokens=12, ignore_eos=True)
 LONG = Sampling(max_tokens=400, ignore_eos=True)
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 SCRIPT = """
 import sys, time
