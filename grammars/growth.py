@@ -127,7 +127,7 @@ class Growth:
                 found = max(map(len, selected.trie.texts)) + APART
             if selected is not None or key == terminal.start:
                 known[source] = found
-        return max(found, len(self._closing.ways.way(lexed)[0]))
+        return max(found, self._closing.ways.length(lexed))
 
     def _find_far(self, start: int) -> int:
         lexer, closing = self._machine.lexer, self._closing
@@ -136,14 +136,14 @@ class Growth:
         todo = [start]
         while todo:
             state = closing.ways.alike(todo.pop())
-            far = max(far, len(closing.ways.way(state)[0]))
+            far = max(far, closing.ways.length(state))
             shadow = lexer.shadow(state)
             if shadow is not None and any(shadow.texts or ()):  # other ways part from them soon
                 far = max(far, APART + self._far(lexer.state(shadow.terminal, shadow.key)))
                 continue
             is_large = shadow is not None and bool(shadow.lengths)
             if is_large or closing.ways.inner(state) is not None:
-                far = max(far, len(closing.ways.way(state)[0]) + APART)
+                far = max(far, closing.ways.length(state) + APART)
                 continue
             for _, target in closing.ways.moves(state):
                 if target not in seen:

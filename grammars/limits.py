@@ -23,6 +23,7 @@ class Limits:
     compile_seconds: float = 2.0  # of processor time
     regex_nodes: int = 20_000  # NFA states of one regex, bounded repeats written out
     explored_states: int = 10_000  # DFA states where a terminal must be explored whole
+    members: int = 20_000  # names that one object declares: the cost is as their square
     cases: int = 512  # disjuncts of one schema once its combinators are multiplied out
     configurations: int = 2048  # places a machine may be in at once: ambiguity
     machine_states: int = 200_000  # interned states of one grammar's machine

@@ -123,6 +123,7 @@ class Nfa:
         return entry
 
     def _build(self, tree: syntax.Tree, after: int) -> int:
+        self._budget.tick()  # empty parts make no states
         match tree:
             case syntax.Char(charset):
                 return self._char(charset, after)

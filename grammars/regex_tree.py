@@ -64,6 +64,16 @@ Tree = Char | Sequence | Choice | Repeat | Edge | Previous | Look
 EMPTY = Sequence(())
 
 
+def parts_of(tree: Tree) -> "tuple[Tree, ...]":
+    """What it is made of."""
+    match tree:
+        case Sequence(parts) | Choice(parts):
+            return parts
+        case Repeat(body) | Look(body):
+            return (body,)
+    return ()
+
+
 def single_char(tree: Tree) -> CharSet | None:
     """The set of the tree's texts, if all of them are one character long."""
     found = next_chars(tree)

@@ -129,7 +129,7 @@ class Tight:
             return NEVER
         shadow = self._lexer.shadow(lexed)
         assert shadow is not None
-        longest = max((len(self.closing.ways.way(target)[0]) for target in walk.reached), default=0)
+        longest = max(map(self.closing.ways.length, walk.reached), default=0)
         return self.closing.place_count((lexed, frame)) + longest + APART + len(shadow.near)
 
     def _counts_of(self, state: int) -> np.ndarray:

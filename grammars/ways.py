@@ -1,6 +1,7 @@
 """The way from a lexer state to a near end of its terminal: a text, chosen once and kept."""
 
 import heapq
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ FEW_STEPS = 40  # as long as the search for them is this short
 MANY_STEPS = 50_000  # to the first end; as many again in vain, and no more is looked for
 TOKEN_STEPS = 300  # of the search, token by token, for a text of fewer of them,
 ALL_TOKEN_STEPS = 6_000  # and of all such searches
+APART_COST = 4  # steps for a move where texts are kept apart
+SEARCH_SECONDS = 1.0  # of processor time, for one search
+STEPS_PER_LOOK = 64  # at what is left, and at the clock
 TOKEN_COST = 256  # texts of fewer tokens are better, then shorter ones
 
 SPECIAL = 256  # in a text, on top of a special token's id; what is below is a byte
@@ -55,20 +59,30 @@ def before(vocabulary: Vocabulary, text: Symbols, tail: Tail) -> Tail:
 
 class Steps:
     """What searches may take, counted alike on any machine under any load: a step is about five
-    microseconds. Once they took too many, nothing new is found any more."""
+    microseconds. Once they took too many, nothing new is found any more.
+
+    The clock, the searching thread's own, is the last guard only: for grammars whose steps are
+    large, as of objects with 100,000 declared members.
+    """
 
     def __init__(self) -> None:
         self._left = 0
+        self._next_look = 0  # at the clock, once so many are left
+        self._deadline = 0.0
         self.has_given_up = False
 
     def allow(self, steps: int) -> None:
         """From now on."""
         self._left = steps
+        self._next_look = max(steps - STEPS_PER_LOOK, 0)
+        self._deadline = time.thread_time() + SEARCH_SECONDS
 
     def spend(self, steps: int) -> bool:
         """May the search go on?"""
         self._left -= steps
-        self.has_given_up |= self._left < 0
+        if self._left < self._next_look:
+            self._next_look = max(self._left - STEPS_PER_LOOK, 0)
+            self.has_given_up |= self._left < 0 or time.thread_time() > self._deadline
         return not self.has_given_up
 
 
@@ -80,22 +94,43 @@ class Ways:
         self._vocabulary = lexer.vocabulary
         self._steps = steps
         self._known: dict[int, tuple[int, int]] = {}  # lexer state -> (symbol, next state)
+        self._lengths: dict[int, int] = {}  # symbols from states of known ways
         self._in_vain = 0  # steps of searches that found no end
         self._by_token = 0  # steps of searches token by token
 
     def way(self, lexed: int) -> tuple[Symbols, int]:
         """The text to a near end, and the state there; a state with no label if none was found."""
         labels, known = self._lexer.labels, self._known
-        terminal, key = self._lexer.key(self.alike(lexed))
-        soonest = terminal.soonest(key)
-        lexed = self._lexer.state(terminal, soonest)
-        if labels[lexed] is None and lexed not in known and not self._follow_shadow(lexed):
-            self._find_way(lexed, is_start=soonest == terminal.start)
+        lexed = self._chosen(lexed)
         out: list[int] = []
         while labels[lexed] is None and lexed in known:
             symbol, lexed = known[lexed]
             out.append(symbol)
         return tuple(out), lexed
+
+    def length(self, lexed: int) -> int:
+        """Symbols of the way; to ask along one long way takes no square of steps."""
+        labels, known, lengths = self._lexer.labels, self._known, self._lengths
+        lexed = self._chosen(lexed)
+        path: list[int] = []
+        while lexed not in lengths and labels[lexed] is None and lexed in known:
+            path.append(lexed)
+            lexed = known[lexed][1]
+        length = lengths.get(lexed, 0)
+        for state in reversed(path):
+            length += 1
+            lengths[state] = length
+        return length
+
+    def _chosen(self, lexed: int) -> int:
+        """The state to go from, its way found if there is one."""
+        terminal, key = self._lexer.key(self.alike(lexed))
+        soonest = terminal.soonest(key)
+        lexed = self._lexer.state(terminal, soonest)
+        is_open = self._lexer.labels[lexed] is None and lexed not in self._known
+        if is_open and not self._follow_shadow(lexed):
+            self._find_way(lexed, is_start=soonest == terminal.start)
+        return lexed
 
     def alike(self, lexed: int) -> int:
         """A state with the same way to an end: of a text that is long enough, one of any length."""
@@ -167,11 +202,12 @@ class Ways:
         detours: list[int] = []
         steps = 0
         most = MANY_STEPS - self._in_vain
+        each = 1 if self.inner(start) is None else APART_COST
         while todo and len(ends) < MAX_ENDS and steps < (FEW_STEPS if ends else most):
             _, _, depth, state = heapq.heappop(todo)
             moves = self.moves(state)
             steps += len(moves)
-            if not self._steps.spend(len(moves)):
+            if not self._steps.spend(each * len(moves)):
                 break
             for symbol, target in moves:
                 if target in came:

@@ -29,7 +29,12 @@ from ramify.grammars.terminals import Terminal, Text
 
 def build(rules: dict[str, Item], start: str, budget: Budget) -> Node:
     """The node of a grammar's start rule."""
-    return _Builder(rules, budget).build(start)
+    try:
+        return _Builder(rules, budget).build(start)
+    except RecursionError as error:
+        raise GrammarError(
+            "grammar_too_complex", "grammar: rules too deep inside one another"
+        ) from error
 
 
 class _Builder:
@@ -212,6 +217,7 @@ class _Builder:
         node.is_end[at] = True
 
     def _terminal(self, tree: syntax.Tree) -> Text | None:
+        self._charge(tree)
         found = self._terminals.get(tree)
         if found is None:
             automaton = regex_automaton(tree, self._budget, "grammar")
@@ -220,6 +226,14 @@ class _Builder:
             found = Text(automaton, spelling(automaton.alphabet, json=False))
             self._terminals[tree] = found
         return found
+
+    def _charge(self, tree: syntax.Tree) -> None:
+        """A step for each part, written out: rules share them, but whatever reads a tree, its hash
+        too, does not know that."""
+        todo = [tree]
+        while todo:
+            self._budget.tick()
+            todo += syntax.parts_of(todo.pop())
 
     def _non_empty(self, terminal: Text) -> Terminal:
         if terminal.label(terminal.start) is None:

@@ -41,7 +41,19 @@ class Items:
         num_first = max(edges)
         if num_first > self._context.budget.limits.explored_states:
             too_complex(owner.value, f"an item at index {num_first}")
-        ways = [self._ways(conjunction, counted, index) for index in range(num_first + 1)]
+        items: dict[int, Value] = {}
+        rest = [fact for fact in conjunction if isinstance(fact, facts.Items)]
+        for fact in conjunction:
+            if isinstance(fact, facts.Item):
+                items[fact.index] = items.get(fact.index, frozenset()) | fact.value
+        ways = [
+            self._ways(
+                items.get(index, frozenset()).union(*(f.value for f in rest if f.start <= index)),
+                counted,
+                index,
+            )
+            for index in range(num_first + 1)
+        ]
         counters = tuple(Counter(item.start, item.low, item.high) for item in counted)
         made = ArrayNode(ways[:-1], ways[-1], low, high, counters, self._context.layout)
         if unique is not None and (high is None or high > 1):
@@ -50,16 +62,8 @@ class Items:
             made.unique = unique
         self._context.pending.append((owner, made))
 
-    def _ways(
-        self, conjunction: Conjunction, counted: list[facts.SomeItems], index: int
-    ) -> list[Way]:
+    def _ways(self, asked: Value, counted: list[facts.SomeItems], index: int) -> list[Way]:
         """Ways for the item at this index, by which of the counters it counts for."""
-        asked: Value = frozenset()
-        for fact in conjunction:
-            if (isinstance(fact, facts.Item) and fact.index == index) or (
-                isinstance(fact, facts.Items) and fact.start <= index
-            ):
-                asked |= fact.value
         options: list[tuple[int, Value]] = [(0, asked)]
         for number_, some in enumerate(counted):
             if index < some.start:

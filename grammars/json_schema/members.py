@@ -113,6 +113,9 @@ class _Case:
         self, names: dict[str, None], conjunction: Conjunction, wanted: list[facts.SomeMember]
     ) -> None:
         """Add the objects of these facts: what is wanted is of names that are not declared."""
+        limit = self._context.budget.limits.members
+        if len(names) > limit:
+            too_complex(self._owner.value, f"{len(names)} members named in one object, of {limit}")
         low, high = 0, None  # type: tuple[int, int | None]
         asked: dict[str, Value] = dict.fromkeys(names, ANYTHING)
         required = set[str]()

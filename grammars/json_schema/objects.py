@@ -1,5 +1,6 @@
 """Objects: members in the schema's order or in any, with required, counted and other names."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from ramify.grammars.json_schema.captured import Captured
@@ -69,7 +70,7 @@ class ObjectNode:
     ) -> None:
         self.names = names
         self.values = values
-        self.required = sum(1 << names.index(name) for name in required)
+        self.required = _bits(name in required for name in names)
         self.low = low
         self.high = high
         self.order = order
@@ -238,14 +239,7 @@ class ObjectNode:
             allowed &= (needed & -needed) * 2 - 1
         if self.low and self.other_names is None:  # enough have to be left
             spare = position.num + unseen.bit_count() - self.low
-            kept = 0
-            rest = allowed
-            while rest:
-                lowest = rest & -rest
-                if (unseen & lowest - 1).bit_count() <= spare:
-                    kept |= lowest
-                rest &= rest - 1
-            allowed = kept
+            allowed &= _lowest(unseen, spare + 1)
         return allowed
 
     def _may_take_other(self, position: MemberPlace) -> bool:
@@ -333,3 +327,22 @@ class ObjectNode:
                 used = True
         if self._fits(position, 0) and not (used and soonest):
             self.other_values[label].enter(machine, machine.frame(self, after, parent), out)
+
+
+def _bits(flags: Iterable[bool]) -> int:
+    """A bit set, in time that grows with its length only."""
+    return int("0" + "".join("01"[flag] for flag in flags)[::-1], 2)
+
+
+def _lowest(bits: int, num: int) -> int:
+    """So many of the set bits, the lowest."""
+    if num >= bits.bit_count():
+        return bits
+    low, high = 0, bits.bit_length()  # the width that holds them is between
+    while low < high:
+        width = (low + high) // 2
+        if (bits & (1 << width) - 1).bit_count() < num:
+            low = width + 1
+        else:
+            high = width
+    return bits & (1 << low) - 1

@@ -49,6 +49,10 @@ OVERLAPPING = {
 WORDS = [f"value-{at * 7919 % 100_003}-x" for at in range(20_000)]
 MEMBERS = {f"prop_{at}": {"type": "string"} for at in range(1000)}
 
+RULES = range(40)
+DOUBLING = "".join(f"r{at + 1} r{at + 1}\nr{at + 1} ::= " for at in RULES)
+NUMBERED = {f"p{at}": {"type": "integer"} for at in range(30_000)}
+
 HOSTILE: dict[str, tuple[GrammarSpec, bytes]] = {
     "nested plus": (RegexSpec("(a+)+b"), b"a" * 200),
     "many a's back": (RegexSpec("(.*a){30}"), b"xaxa" * 20),
@@ -110,4 +114,32 @@ HOSTILE: dict[str, tuple[GrammarSpec, bytes]] = {
         EbnfSpec('root ::= y\ny ::= ("b" | "ab" | [^a] | root){2,3}'),
         b"bbab",
     ),
+    "rules twice each": (EbnfSpec(f'root ::= {DOUBLING}"a"'), b"aaaa"),
+    "empty rules twice each": (EbnfSpec(f'root ::= {DOUBLING}""'), b""),
+    "rules 5000 deep": (
+        EbnfSpec("root ::= " + "".join(f"r{at}\nr{at} ::= " for at in range(5000)) + '"a"'),
+        b"a",
+    ),
+    "empty repeats of repeats": (RegexSpec("((((){1000}){1000}){1000}){9}"), b""),
+    "a million members": (schema({"minProperties": 10**6}), b'{"a": 1, "b": 2'),
+    "a million members of a pattern": (
+        in_x({"type": "object", "minProperties": 10**6, "propertyNames": {"pattern": "^[a-z]+$"}}),
+        b'{"x": {"ab": 1, "cd": [], ',
+    ),
+    "a million items": (in_x({"type": "array", "minItems": 10**6}), b'{"x": [1, 2, {}, '),
+    "a million distinct items": (
+        in_x({"type": "array", "minItems": 10**6, "uniqueItems": True}),
+        b'{"x": [1, 2, 12, ',
+    ),
+    "a million characters": (in_x({"type": "string", "minLength": 10**6}), b'{"x": "hello'),
+    "a million contained": (
+        schema({"type": "array", "contains": {"type": "integer"}, "minContains": 10**6}),
+        b"[1, 2",
+    ),
+    "5000 first items": (
+        schema({"type": "array", "prefixItems": [{"type": "integer"}] * 5000, "minItems": 5000}),
+        b"[1, 2, 3",
+    ),
+    "half of 30000 members": (schema(record(NUMBERED, minProperties=15_000)), b'{"p0": 1, "p1": '),
+    "100000 required names": (schema({"required": [f"p{at}" for at in range(100_000)]}), b"{"),
 }
