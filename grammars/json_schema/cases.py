@@ -11,6 +11,8 @@ from ramify.grammars.json_schema.outline import Outlines
 from ramify.grammars.json_schema.profile import Profile, plain_facts
 from ramify.grammars.limits import Budget
 
+IMPLIED_STEPS = 8  # of finding out if a choice is made already
+
 Conjunction = tuple[Fact, ...]
 
 
@@ -48,6 +50,7 @@ def cases(
         choices = _assume(known, profile, rest)
         if choices is None or profile.is_contradiction:
             continue
+        budget.tick(IMPLIED_STEPS * len(choices))
         choices = [choice for choice in choices if not _is_implied(choice, profile, opposites)]
         if not choices:
             found.setdefault(frozenset(known), tuple(known))

@@ -142,4 +142,10 @@ HOSTILE: dict[str, tuple[GrammarSpec, bytes]] = {
     ),
     "half of 30000 members": (schema(record(NUMBERED, minProperties=15_000)), b'{"p0": 1, "p1": '),
     "100000 required names": (schema({"required": [f"p{at}" for at in range(100_000)]}), b"{"),
+    "1000 dependent names": (
+        schema(
+            {"type": "object", "dependentRequired": {f"p{at}": [f"q{at}"] for at in range(1000)}}
+        ),
+        b'{"p1": 1, "q1": 1, ',
+    ),
 }
