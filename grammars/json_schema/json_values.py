@@ -26,6 +26,8 @@ def canonical_json(value: Json) -> str:
     """One text for each JSON value: equal values have equal texts, 1.0 and 1 among them."""
     if isinstance(value, str):
         return quoted(value)
+    if type(value) is int:  # as the encoder does, in a third of the time
+        return repr(value)
     if isinstance(value, dict):
         members = (f"{quoted(name)}:{canonical_json(value[name])}" for name in sorted(value))
         return "{" + ",".join(members) + "}"
