@@ -1,7 +1,6 @@
 """The way from a lexer state to a near end of its terminal: a text, chosen once and kept."""
 
 import heapq
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,8 +15,6 @@ MANY_STEPS = 50_000  # to the first end; as many again in vain, and no more is l
 TOKEN_STEPS = 300  # of the search, token by token, for a text of fewer of them,
 ALL_TOKEN_STEPS = 6_000  # and of all such searches
 APART_COST = 4  # steps for a move where texts are kept apart
-SEARCH_SECONDS = 1.0  # of processor time, for one search
-STEPS_PER_LOOK = 64  # at what is left, and at the clock
 TOKEN_COST = 256  # texts of fewer tokens are better, then shorter ones
 
 SPECIAL = 256  # in a text, on top of a special token's id; what is below is a byte
@@ -59,30 +56,20 @@ def before(vocabulary: Vocabulary, text: Symbols, tail: Tail) -> Tail:
 
 class Steps:
     """What searches may take, counted alike on any machine under any load: a step is about five
-    microseconds. Once they took too many, nothing new is found any more.
-
-    The clock, the searching thread's own, is the last guard only: for grammars whose steps are
-    large, as of objects with 100,000 declared members.
-    """
+    microseconds. Once they took too many, nothing new is found any more."""
 
     def __init__(self) -> None:
         self._left = 0
-        self._next_look = 0  # at the clock, once so many are left
-        self._deadline = 0.0
         self.has_given_up = False
 
     def allow(self, steps: int) -> None:
         """From now on."""
         self._left = steps
-        self._next_look = max(steps - STEPS_PER_LOOK, 0)
-        self._deadline = time.thread_time() + SEARCH_SECONDS
 
     def spend(self, steps: int) -> bool:
         """May the search go on?"""
         self._left -= steps
-        if self._left < self._next_look:
-            self._next_look = max(self._left - STEPS_PER_LOOK, 0)
-            self.has_given_up |= self._left < 0 or time.thread_time() > self._deadline
+        self.has_given_up |= self._left < 0
         return not self.has_given_up
 
 
